@@ -1,0 +1,96 @@
+/** The configuration file's contents after every check: defaults filled in, paths absolute, times in milliseconds, sizes in bytes. */
+
+export type ApiName = 'v1beta1' | 'v2';
+
+export interface ListenerTls {
+  readonly certificateFile: string;
+  readonly privateKeyFile: string;
+  /** CA and host name are for our own clients (roundtrip, doctor) only. */
+  readonly caFile?: string;
+  readonly host?: string;
+}
+
+export interface ListenerConfig {
+  readonly name: string;
+  /** An absolute path, or the abstract name without its leading NUL. */
+  readonly endpoint: { readonly kind: 'path'; readonly path: string } | { readonly kind: 'abstract'; readonly name: string };
+  readonly apis: readonly ApiName[];
+  readonly tls?: ListenerTls;
+  /** Permission bits of the socket, e.g. 0o600. */
+  readonly mode: number;
+  /** How long a new connection's calls wait for the token; 0 is off. */
+  readonly patienceMs: number;
+  readonly allowUnprotected: boolean;
+}
+
+export type PartitionSelector =
+  | { readonly by: 'label'; readonly label: string }
+  | { readonly by: 'serial'; readonly serial: string }
+  | { readonly by: 'slot'; readonly slot: number };
+
+export type ProfileName = 'auto' | 'gcm' | 'cloudhsm' | 'luna-fips' | 'nshield-fips' | 'cbc-hmac';
+
+export interface TokenConfig {
+  /** Absolute path of the PKCS#11 module (a shared library). */
+  readonly module: string;
+  readonly partition: PartitionSelector;
+  /** 'user', 'none', or the vendor's own user type (a CK_USER_TYPE number). */
+  readonly login: 'user' | 'none' | number;
+  /** Absolute path; absent only with login 'none'. */
+  readonly pinFile?: string;
+  readonly pinFileNewline?: 'keep' | 'strip';
+  readonly environment: Readonly<Record<string, string>>;
+  readonly profile: ProfileName;
+  readonly sessions: number;
+  readonly vendorTimeoutMs: number;
+}
+
+export interface KeyConfig {
+  readonly label: string;
+  readonly state: 'active' | 'decrypt';
+  readonly create: boolean;
+  /** Chooses among several keys under one label: 32 lower-case hex digits. */
+  readonly keyId?: string;
+  /** Label of scheme 3's second key; default: the same label. */
+  readonly macLabel?: string;
+  /** Key size in bits for creation and as a check: 128, 192 or 256. */
+  readonly size: 128 | 192 | 256;
+  /** Accept unsafe attributes (extractable …) with a warning. */
+  readonly allowUnsafe: boolean;
+}
+
+export interface SchemeConfig {
+  readonly name: 'direct' | 'envelope';
+  /** What happens to a value that one HSM call cannot take. */
+  readonly largeValues: 'data-key' | 'refuse';
+}
+
+export interface LimitsConfig {
+  readonly callDeadlineMs: number;
+  readonly hideMs: number;
+  readonly inFlight: number;
+  readonly queued: number;
+  readonly connections: number;
+  readonly valueBytes: number;
+  readonly messageBytes: number;
+  readonly shutdownMs: number;
+}
+
+export interface Config {
+  /** Absolute path of the file, and the directory that relative paths start from. */
+  readonly file: string;
+  readonly directory: string;
+  readonly stateDir: string;
+  readonly controlSocket: string;
+  readonly listeners: readonly ListenerConfig[];
+  readonly token: TokenConfig;
+  readonly keys: readonly KeyConfig[];
+  /** Key ids, 32 lower-case hex digits. */
+  readonly retiredKeys: readonly string[];
+  readonly scheme: SchemeConfig;
+  readonly limits: LimitsConfig;
+  readonly health: { readonly address: string; readonly port: number };
+  readonly log: { readonly level: 'error' | 'warn' | 'info' | 'debug' };
+  /** What is allowed but should be looked at. */
+  readonly warnings: readonly string[];
+}

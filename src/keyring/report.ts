@@ -1,0 +1,27 @@
+/** One listed key as operators see it (`kms-plugin keys list`, status). */
+export interface KeyReport {
+  readonly label: string;
+  readonly state: 'active' | 'decrypt';
+  /** One entry for each key found on the token under this label; empty when none is. */
+  readonly found: readonly FoundKeyReport[];
+  /** Trouble in the operator's words, e.g. two keys where one must be chosen. */
+  readonly problem?: string;
+}
+
+export interface FoundKeyReport {
+  /** Every id that this key answers to, 32 hex digits each; the first is the one it writes. */
+  readonly keyIds: readonly string[];
+  /** How the written id was made. */
+  readonly idKind: 'check-value' | 'cka-id';
+  readonly sizeBits: number | undefined;
+  readonly scheme: number;
+  readonly attributes: Readonly<Record<string, boolean | string | undefined>>;
+  /** Unsafe or unfit attributes, in the operator's words. */
+  readonly problems: readonly string[];
+  readonly usable: boolean;
+  /** Operations since the service started. */
+  readonly encrypts: number;
+  readonly decrypts: number;
+  /** ISO time of the last use, if any. */
+  readonly lastUsed?: string;
+}

@@ -1,0 +1,50 @@
+import type { Call } from '../call/index.ts';
+import type { KeyReport } from './report.ts';
+
+export interface EncryptResult {
+  /** Whole ciphertext as docs/ciphertext.md lays it out. */
+  readonly ciphertext: Buffer;
+  /** Key id of the key that encrypted, 32 hex digits. */
+  readonly keyId: string;
+}
+
+export interface DecryptResult {
+  /** The caller zeroes it when it has been sent. */
+  readonly plaintext: Buffer;
+  readonly keyId: string;
+}
+
+/** 'starting': the token has not been reached yet. 'away': it was, or could not be. 'refused': the PIN must not be tried again. */
+export type Availability = 'starting' | 'ready' | 'away' | 'refused';
+
+/** What the keyring knows without asking the HSM; cheap, for Status, health and admission. */
+export interface KeyringHealth {
+  readonly availability: Availability;
+  /** True when Encrypt and Decrypt work as far as is known: token ready, active key found and able. */
+  readonly ok: boolean;
+  /** In the operator's words; 'ok' when ok. */
+  readonly reason: string;
+  /** Key id that Encrypt writes; from state_dir's memory while the token has not been reached; undefined when never seen. */
+  readonly activeKeyId: string | undefined;
+}
+
+/**
+ * Which key encrypts, which keys can decrypt, which key made this ciphertext. The door of the keyring room: all that the
+ * gRPC services know.
+ *
+ * Errors are `KmsError`s; their kinds decide the status (contract in docs/status-codes.md).
+ */
+export interface Keyring {
+  /** Encrypts with the active key. A plaintext of 0 bytes is a value like any other. */
+  encrypt(plaintext: Buffer, call: Call): Promise<EncryptResult>;
+  /**
+   * Decrypts with the key that the header names.
+   * @param expectedKeyId v2's key_id: checked against the header before the HSM is asked ('key-id-mismatch').
+   */
+  decrypt(ciphertext: Buffer, call: Call, expectedKeyId?: string): Promise<DecryptResult>;
+  health(): KeyringHealth;
+  /** Calls back after every change of `health()` or of the keys found; returns the function that ends it. */
+  onChange(listener: () => void): () => void;
+  /** From memory. */
+  keys(): readonly KeyReport[];
+}

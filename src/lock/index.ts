@@ -56,7 +56,7 @@ export async function lockFile(path: string, options: { waitMs: number }): Promi
     let taken = false;
     let kept = false;
     try {
-      taken = await takeLock(path, descriptor, Math.max(0, deadline - performance.now()));
+      taken = await takeLock(path, descriptor, Math.max(0, Math.ceil(deadline - performance.now())));
       kept = taken && isStillAt(path, descriptor);
     } finally {
       if (!kept) closeSync(descriptor);
@@ -86,7 +86,7 @@ function isStillAt(path: string, descriptor: number): boolean {
 
 /** Runs `flock` on the descriptor. False when another held the lock all the time, or a signal ended `flock`. */
 function takeLock(path: string, descriptor: number, waitMs: number): Promise<boolean> {
-  const wait = waitMs > 0 ? ['--timeout', (Math.ceil(waitMs) / 1000).toFixed(3)] : ['--nonblock'];
+  const wait = waitMs > 0 ? ['--timeout', (waitMs / 1000).toFixed(3)] : ['--nonblock'];
   return new Promise((resolve, reject) => {
     const child = spawn('flock', ['--exclusive', '--conflict-exit-code', String(HELD), ...wait, '3'], {
       // Nothing else of ours: a vendor's LD_LIBRARY_PATH or LD_PRELOAD is not for this program.

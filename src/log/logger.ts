@@ -1,0 +1,123 @@
+import { Writable } from 'node:stream';
+import winston from 'winston';
+import { printable, shortened } from './fields.ts';
+import { standardOutput, type Output } from './output.ts';
+import { Repeats } from './repeats.ts';
+import type { Log, LogFields, LogLevel } from './types.ts';
+
+export const LOG_LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
+
+export interface LoggerOptions {
+  readonly level: LogLevel;
+  /** Default: standard output. */
+  readonly output?: Output;
+  /** One line for each kind of error or warning in this many milliseconds. */
+  readonly repeatMs?: number;
+}
+
+/** The program's log: JSON lines `{"time","level","message",…}`, times RFC 3339 in UTC with milliseconds. */
+export interface Logger extends Log {
+  /** The same log for one room: its lines carry `room`. */
+  child(room: string): Log;
+  readonly level: LogLevel;
+  /** Takes effect with the next line, children included. */
+  setLevel(level: LogLevel): void;
+  /** Writes what is held back, and waits for the reader for at most `milliseconds`. */
+  flush(milliseconds: number): Promise<void>;
+}
+
+const REPEAT_MS = 10_000;
+
+interface Line {
+  readonly level: LogLevel;
+  readonly message: string;
+  readonly fields: LogFields;
+}
+
+/**
+ * Makes the log. Errors and warnings are limited to one line for each kind in 10 s; the kind is the field `code`, else
+ * `kind`, else the message. The last one held back is written when the time is up, with `left_out`, the number of those
+ * before it that were not written.
+ */
+export function createLogger(options: LoggerOptions): Logger {
+  const output = options.output ?? standardOutput((lines) => `${lostLine(lines)}\n`);
+  const logger = winston.createLogger({
+    levels: Object.fromEntries(LOG_LEVELS.map((level, rank) => [level, rank])),
+    level: options.level,
+    format: winston.format.printf((info) => toJson(info as unknown as Line)),
+    exitOnError: false,
+  });
+  logger.pipe(neverBlocking(output));
+  const put = (line: Line): void => void logger.log({ level: line.level, message: line.message, fields: line.fields });
+  const repeats = new Repeats<Line>((line, leftOut) => {
+    put(leftOut === 0 ? line : { ...line, fields: { ...line.fields, left_out: leftOut } });
+  }, options.repeatMs ?? REPEAT_MS);
+
+  const log = (room: string | undefined): Log => {
+    const at =
+      (level: LogLevel) =>
+      (message: string, fields: LogFields = {}): void => {
+        if (LOG_LEVELS.indexOf(level) > LOG_LEVELS.indexOf(logger.level as LogLevel)) return;
+        const line = { level, message, fields: room === undefined ? fields : { room, ...fields } };
+        if (level === 'error' || level === 'warn') repeats.offer(kindOf(line), line);
+        else put(line);
+      };
+    return { error: at('error'), warn: at('warn'), info: at('info'), debug: at('debug') };
+  };
+  return {
+    ...log(undefined),
+    child: log,
+    get level() {
+      return logger.level as LogLevel;
+    },
+    setLevel: (level) => {
+      logger.level = level;
+    },
+    flush: (milliseconds) => {
+      repeats.flush();
+      return output.flush(milliseconds);
+    },
+  };
+}
+
+function kindOf(line: Line): string {
+  const { code, kind } = line.fields;
+  const named = typeof code === 'string' || typeof code === 'number' ? code : kind;
+  return `${line.level} ${typeof named === 'string' || typeof named === 'number' ? named : line.message}`;
+}
+
+/** The stream that winston writes to takes every line at once: only Output decides what waits and what is dropped. */
+function neverBlocking(output: Output): Writable {
+  return new Writable({
+    objectMode: true,
+    write(info: { [MESSAGE]?: unknown }, _encoding, done) {
+      const text = info[MESSAGE];
+      if (typeof text === 'string') output.write(`${text}\n`);
+      done();
+    },
+  });
+}
+
+/** Where winston's formats leave the finished line. */
+const MESSAGE = Symbol.for('message');
+
+function toJson(line: Line): string {
+  const all = { time: new Date().toISOString(), level: line.level, message: shortened(line.message) };
+  return escaped(JSON.stringify({ ...all, ...printable(line.fields) }));
+}
+
+function lostLine(lines: number): string {
+  const message = 'log lines were lost: standard output did not take them';
+  return toJson({ level: 'warn', message, fields: { lines } });
+}
+
+/**
+ * JSON.stringify escapes the control characters below U+0020. DEL, the C1 controls (U+009B starts a terminal's escape
+ * sequence), the line and paragraph separators and the characters that turn the direction of text are escaped here.
+ */
+function escaped(json: string): string {
+  return json.replace(
+    /[\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}

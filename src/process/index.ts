@@ -1,0 +1,1 @@
+export { preventCoreFiles, type CoreFilePrevention } from './core-files.ts';

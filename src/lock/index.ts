@@ -37,7 +37,7 @@ const GRACE_MS = 5_000;
 /** Bounds the tries where files are replaced, or `flock` is killed, again and again. */
 const MOST_TRIES = 100;
 
-/** Where `flock` is looked for behind PATH, which a supervisor may leave empty. */
+/** Where `flock` is looked for when there is no PATH. */
 const USUAL_PATH = '/usr/bin:/bin:/usr/sbin:/sbin';
 
 /**
@@ -90,7 +90,7 @@ function takeLock(path: string, descriptor: number, waitMs: number): Promise<boo
   return new Promise((resolve, reject) => {
     const child = spawn('flock', ['--exclusive', '--conflict-exit-code', String(HELD), ...wait, '3'], {
       // Nothing else of ours: a vendor's LD_LIBRARY_PATH or LD_PRELOAD is not for this program.
-      env: { PATH: `${process.env['PATH'] ?? ''}:${USUAL_PATH}`, LC_ALL: 'C' },
+      env: { PATH: process.env['PATH'] ?? USUAL_PATH, LC_ALL: 'C' },
       cwd: '/',
       stdio: ['ignore', 'ignore', 'pipe', descriptor],
       timeout: waitMs + GRACE_MS,

@@ -106,8 +106,8 @@ func read(t *testing.T) (File, ciphertext.Ring) {
 		}
 		ring.Keys = append(ring.Keys, raw)
 	}
-	for _, id := range file.Retired {
-		ring.Retired = append(ring.Retired, ciphertext.ID(unhex(t, id)))
+	for _, key := range file.Retired {
+		ring.Retired = append(ring.Retired, ciphertext.ID(unhex(t, key.KeyID)))
 	}
 	return file, ring
 }

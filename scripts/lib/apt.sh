@@ -1,0 +1,53 @@
+# Packages of Debian or Ubuntu: installed only when missing, said beforehand, with sudo only where it must be.
+
+# need WORD...: PACKAGE, or COMMAND=PACKAGE where a command from anywhere on the PATH will do.
+need() {
+  local word missing=()
+  for word in "$@"; do
+    case $word in
+      *=*) command -v "${word%%=*}" >/dev/null 2>&1 || missing+=("${word#*=}") ;;
+      *) package_there "$word" || missing+=("$word") ;;
+    esac
+  done
+  [ ${#missing[@]} -eq 0 ] || apt_install "${missing[@]}"
+}
+
+package_there() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+# The version that apt would install; empty when it knows none. Needs package lists: apt_lists first.
+apt_candidate() { LC_ALL=C apt-cache policy "$1" | sed -n 's/^  Candidate: \([^(].*\)$/\1/p'; }
+
+apt_install() {
+  command -v apt-get >/dev/null 2>&1 ||
+    die "needs $* and knows only apt (Debian, Ubuntu) to install with: install them by hand, then run it again"
+  say "Installing with apt-get: $*"
+  apt_lists "$@"
+  if apt_get install "$@"; then return; fi
+  # Lists that are weeks old name files that are gone.
+  apt_get update && apt_get install "$@" && return
+  tail -n 15 "$setup_log" >&2
+  die "apt-get could not install $*: its last lines are above, all of them in $setup_log"
+}
+
+# Package lists are fetched only when apt does not know one of the packages (a fresh machine has no lists at all).
+apt_lists() {
+  local package
+  for package in "$@"; do
+    [ -z "$(apt_candidate "$package")" ] || continue
+    apt_get update || true
+    return
+  done
+}
+
+apt_get() {
+  local as_root=() options=(-y -qq)
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null 2>&1 ||
+      die "must be root to install packages and finds no sudo: as root, run 'apt-get update && apt-get install -y ${*:2}', then run this again"
+    # Without a terminal sudo could ask its password of nobody.
+    if [ -t 0 ]; then as_root=(sudo); else as_root=(sudo -n); fi
+  fi
+  [ "$1" != install ] || options+=(--no-install-recommends)
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get "${options[@]}" -o DPkg::Lock::Timeout=300 "$@" >>"$setup_log" 2>&1
+}

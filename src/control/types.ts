@@ -1,27 +1,9 @@
+import type { CallCounts, ListenerReport } from '../api/index.ts';
 import type { KeyReport, KeyringHealth } from '../keyring/index.ts';
+import type { LogLevel } from '../log/index.ts';
 import type { TokenReport } from '../token/index.ts';
 
-/** One listener as operators see it. */
-export interface ListenerReport {
-  readonly name: string;
-  /** As configured: a path or unix:///@name. */
-  readonly endpoint: string;
-  readonly apis: readonly string[];
-  readonly tls: boolean;
-  readonly connections: number;
-  /** ISO time at which the served certificate runs out; only with TLS. */
-  readonly certificateExpires?: string;
-}
-
-/** Calls as the API room counts them since start. */
-export interface CallCounts {
-  readonly inFlight: number;
-  readonly queued: number;
-  /** Waiting on a patient connection. */
-  readonly waiting: number;
-  /** One row for each API, method and gRPC status name. */
-  readonly finished: readonly { readonly api: string; readonly method: string; readonly status: string; readonly count: number }[];
-}
+export type { CallCounts, ListenerReport } from '../api/index.ts';
 
 /** The answer to GET /v1/status on the control socket, and what `kms-plugin status --json` prints. */
 export interface StatusReport {
@@ -39,5 +21,48 @@ export interface StatusReport {
   /** What needs an operator's look, e.g. create: true left in. */
   readonly warnings: readonly string[];
   /** The result of the last SIGHUP, if any. */
-  readonly lastReload?: { readonly at: string; readonly ok: boolean; readonly problems: readonly string[] };
+  readonly lastReload?: ReloadReport;
+}
+
+/** What came of a SIGHUP or of POST /v1/reload. */
+export interface ReloadReport {
+  readonly at: string;
+  /** False: the new configuration is faulty and the old one goes on. */
+  readonly ok: boolean;
+  readonly problems: readonly string[];
+  /** Changes that are in the file but take effect only after a restart. */
+  readonly needsRestart: readonly string[];
+}
+
+/** The answer to POST /v1/log-level. */
+export interface LogLevelReport {
+  readonly level: LogLevel;
+  /** ISO time at which the configured level comes back; absent when it stays. */
+  readonly until?: string;
+}
+
+/** What is remembered of PINs, one entry for each token. Never a PIN. */
+export type PinsReport = readonly PinReport[];
+
+export interface PinReport {
+  /** The token's serial number. */
+  readonly serial: string;
+  /** In the operator's words: accepted, refused, unknown. */
+  readonly state: string;
+  /** ISO time of the last change. */
+  readonly at?: string;
+}
+
+/** What the running service does for the control socket. */
+export interface ControlHandlers {
+  status(): StatusReport;
+  keys(): readonly KeyReport[];
+  /** Makes a listed key that the token lacks, and gives its report. */
+  createKey(label: string): Promise<KeyReport>;
+  /** @param forMs after this many milliseconds the configured level comes back. */
+  setLogLevel(level: LogLevel, forMs: number | undefined): LogLevelReport;
+  pins(): Promise<PinsReport>;
+  /** Forgets what is remembered of PINs, of one token (by serial) or of all, and tries the token again. */
+  clearPins(serial: string | undefined): Promise<PinsReport>;
+  reload(): Promise<ReloadReport>;
 }

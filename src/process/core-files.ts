@@ -52,6 +52,8 @@ function coreLimit(): string | undefined {
 function limitBy(program: string): string | undefined {
   const result = spawnSync(program, ['--core=0:0', '--pid', String(process.pid)], {
     timeout: HELPER_TIMEOUT_MS,
+    // Nothing else of ours: a vendor's LD_LIBRARY_PATH or LD_PRELOAD is not for this program.
+    env: { PATH: process.env['PATH'] ?? '/usr/bin:/bin', LC_ALL: 'C' },
     stdio: ['ignore', 'ignore', 'pipe'],
     encoding: 'utf8',
   });

@@ -1,0 +1,89 @@
+import type { AddressInfo } from 'node:net';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Log } from '../log/index.ts';
+import { boundedServer, sendJson } from './http.ts';
+
+/** One answer about health; `reason` is in the operator's words, "ok" when ok. */
+export interface Health {
+  readonly ok: boolean;
+  readonly reason: string;
+}
+
+export interface HealthChecks {
+  /** Whether a restart could help: the listeners stand. Never fails because of the HSM. */
+  live(): Health;
+  /** Whether calls succeed, as far as is known. Asks nobody. */
+  ready(): Health;
+}
+
+export interface HealthServer {
+  /** Where it listens; undefined while the port is in use by another. */
+  address(): AddressInfo | undefined;
+  close(): Promise<void>;
+}
+
+const CONNECTIONS = 64;
+const RETRY_MS = 5_000;
+
+/**
+ * The read-only HTTP port for kubelet, monit and people: /healthz/liveness, /healthz/readiness, and /healthz with both.
+ * 200 or 503, with a JSON body. A port that is in use must not keep the service from serving: it is logged as an error
+ * and tried again every 5 s.
+ */
+export function openHealthServer(
+  where: { readonly address: string; readonly port: number },
+  checks: HealthChecks,
+  log: Log,
+  retryMs = RETRY_MS,
+): HealthServer {
+  const server = boundedServer((request, response) => answer(request, response, checks), CONNECTIONS);
+  let retry: NodeJS.Timeout | undefined;
+  let failed = false;
+  const listen = (): void => void server.listen({ host: where.address, port: where.port, exclusive: true });
+  server.on('error', (error: NodeJS.ErrnoException) => {
+    failed = true;
+    const trouble =
+      error.code === 'EADDRINUSE' ? 'is in use by another program' : `cannot be opened (${error.message})`;
+    log.error(
+      `the health port ${where.address}:${where.port} ${trouble}; ` +
+        'health is not served until it is free: free it, or set health.port. It is tried again by itself',
+      { kind: 'health-port' },
+    );
+    retry = setTimeout(listen, retryMs);
+    retry.unref();
+  });
+  server.on('listening', () => {
+    if (failed) log.info('the health port is open now', { address: where.address, port: where.port });
+    failed = false;
+  });
+  listen();
+  return {
+    address: () => (server.listening ? (server.address() as AddressInfo) : undefined),
+    close: () => {
+      clearTimeout(retry);
+      return new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      });
+    },
+  };
+}
+
+function answer(request: IncomingMessage, response: ServerResponse, checks: HealthChecks): void {
+  const send = (status: number, value: unknown): void => sendJson(request, response, status, value);
+  const path = (request.url ?? '').split('?', 1)[0];
+  if (request.method !== 'GET' && request.method !== 'HEAD') {
+    send(405, { error: { message: 'this port takes GET and HEAD only' } });
+  } else if (path === '/healthz/liveness') {
+    const live = checks.live();
+    send(live.ok ? 200 : 503, live);
+  } else if (path === '/healthz/readiness') {
+    const ready = checks.ready();
+    send(ready.ok ? 200 : 503, ready);
+  } else if (path === '/healthz') {
+    const both = { liveness: checks.live(), readiness: checks.ready() };
+    send(both.liveness.ok && both.readiness.ok ? 200 : 503, both);
+  } else {
+    send(404, { error: { message: 'there is /healthz, /healthz/liveness and /healthz/readiness' } });
+  }
+}

@@ -1,0 +1,10 @@
+/**
+ * The PIN: its file, the memory of what tokens answered to it, and the rules when C_Login may be called. At most one
+ * refused C_Login for each (token serial number, PIN), over restarts, kills and processes.
+ */
+export { attemptLogin } from './attempt.ts';
+export type { LoginAttempt } from './attempt.ts';
+export { clearPins, describePins } from './manage.ts';
+export { PinMemoryError } from './memory.ts';
+export { readPinFile } from './pin-file.ts';
+export type { LoginOutcome, PinRecord, PinState, TokenFlags } from './types.ts';

@@ -1,4 +1,5 @@
 import type { Call } from '../call/index.ts';
+import type { KmsError } from '../errors/index.ts';
 import type { KeyReport } from './report.ts';
 
 export interface EncryptResult {
@@ -42,6 +43,13 @@ export interface Keyring {
    * @param expectedKeyId v2's key_id: checked against the header before the HSM is asked ('key-id-mismatch').
    */
   decrypt(ciphertext: Buffer, call: Call, expectedKeyId?: string): Promise<DecryptResult>;
+  /**
+   * The failure that `decrypt` would end in as far as memory alone can tell: everything up to 'key-retired' in the order of
+   * docs/status-codes.md, then 'key-id-mismatch'. Undefined when only the HSM can tell. Asked before a call waits for an
+   * absent token, so that bytes that are not ours are refused at once even then; where it is missing, such a call is tried
+   * first.
+   */
+  refusal?(ciphertext: Buffer, expectedKeyId?: string): KmsError | undefined;
   health(): KeyringHealth;
   /** Calls back after every change of `health()` or of the keys found; returns the function that ends it. */
   onChange(listener: () => void): () => void;

@@ -13,7 +13,8 @@ export interface ListenerTls {
 export interface ListenerConfig {
   readonly name: string;
   /** An absolute path, or the abstract name without its leading NUL. */
-  readonly endpoint: { readonly kind: 'path'; readonly path: string } | { readonly kind: 'abstract'; readonly name: string };
+  readonly endpoint:
+    { readonly kind: 'path'; readonly path: string } | { readonly kind: 'abstract'; readonly name: string };
   readonly apis: readonly ApiName[];
   readonly tls?: ListenerTls;
   /** Permission bits of the socket, e.g. 0o600. */
@@ -59,10 +60,28 @@ export interface KeyConfig {
   readonly allowUnsafe: boolean;
 }
 
+/** How long a data key of scheme 4 serves, and which opened ones are kept. */
+export interface EnvelopeConfig {
+  /** A data key for each value, or one for many. */
+  readonly dataKey: 'per-value' | 'reuse';
+  /** A reused data key is replaced when the first of these is reached. */
+  readonly maxAgeMs: number;
+  /** At most 2^32: random 96-bit IVs under one key (NIST SP 800-38D, section 8.3). */
+  readonly maxValues: number;
+  /** Plaintext bytes under one data key; at least `limits.valueBytes`. */
+  readonly maxBytes: number;
+  /** Opened data keys kept in memory, in number; 0 keeps none. */
+  readonly cacheSize: number;
+  /** How long an opened data key is kept; 0 keeps none. */
+  readonly cacheTtlMs: number;
+}
+
 export interface SchemeConfig {
   readonly name: 'direct' | 'envelope';
   /** What happens to a value that one HSM call cannot take. */
   readonly largeValues: 'data-key' | 'refuse';
+  /** Present with name 'envelope'. */
+  readonly envelope?: EnvelopeConfig;
 }
 
 export interface LimitsConfig {
@@ -89,6 +108,7 @@ export interface Config {
   readonly retiredKeys: readonly string[];
   readonly scheme: SchemeConfig;
   readonly limits: LimitsConfig;
+  /** An IP address; port 0 is any free one. */
   readonly health: { readonly address: string; readonly port: number };
   readonly log: { readonly level: 'error' | 'warn' | 'info' | 'debug' };
   /** What is allowed but should be looked at. */

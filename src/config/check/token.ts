@@ -1,0 +1,93 @@
+import path from 'node:path';
+import { readSync } from 'node:fs';
+import { withFile } from '../files.ts';
+import { shown, type Sheet } from '../problems.ts';
+import { joinProperty } from '../read/document.ts';
+import type { FileDraft, TokenDraft } from '../schema.ts';
+import { warnIfOpen } from './secret-file.ts';
+
+const LINE_FEED = 0x0a;
+
+export function checkToken({ token }: FileDraft, sheet: Sheet): void {
+  if (token === undefined) return;
+  if (token.module !== undefined) checkModule(token.module, sheet);
+  checkPartition(token.partition, sheet);
+  checkPin(token, sheet);
+  for (const [name, value] of token.environment ?? []) checkVariable(name, value, sheet);
+}
+
+function checkModule(file: string, sheet: Sheet): void {
+  const seen = withFile(file, () => ({}));
+  if (!('trouble' in seen)) return;
+  const mend = "install the HSM's client software, or give the right path of its PKCS#11 library";
+  sheet.problem('token.module', `names ${file}, which ${seen.trouble}`, mend);
+}
+
+function checkPartition(partition: TokenDraft['partition'], sheet: Sheet): void {
+  if (partition === undefined) return;
+  const given = Object.entries(partition).filter(([, value]) => value !== null);
+  if (given.length === 1) return;
+  const trouble =
+    given.length === 0 ? 'names none' : `is named in ${given.length} ways (${given.map(([by]) => by).join(', ')})`;
+  sheet.problem('token.partition', trouble, 'give exactly one of label, serial, slot');
+}
+
+function checkPin(token: TokenDraft, sheet: Sheet): void {
+  const { login, pin_file: file } = token;
+  if (login === 'none') {
+    if (typeof file === 'string') sheet.warn('token.pin_file', 'is not used with login: none', 'remove it');
+    return;
+  }
+  if (file === null && login !== undefined) {
+    sheet.problem('token.pin_file', 'is missing', 'name the file that holds the PIN, or set login: none');
+  }
+  if (typeof file === 'string') checkPinFile(file, token.pin_file_newline, sheet);
+}
+
+/** Looks at size and last byte only: this process never holds the PIN. */
+function checkPinFile(file: string, newline: TokenDraft['pin_file_newline'], sheet: Sheet): void {
+  const property = 'token.pin_file';
+  const seen = withFile(file, (descriptor, { size }) => ({ size, last: lastByte(descriptor, size) }));
+  if ('trouble' in seen) {
+    // A bare name that is no file may be the PIN itself, put into the wrong place.
+    const which = path.dirname(file) === sheet.directory ? 'names a file that' : `names ${file}, which`;
+    sheet.problem(property, `${which} ${seen.trouble}`, 'name a file that holds the PIN and that the plugin can read');
+    return;
+  }
+  warnIfOpen(property, file, sheet);
+  const endsInLineFeed = seen.last === LINE_FEED;
+  if (seen.size === 0 || (seen.size === 1 && endsInLineFeed && newline !== 'keep')) {
+    sheet.problem(property, `names ${file}, which is empty`, "write the PIN into it: printf %s 'PIN' > FILE");
+  } else if (endsInLineFeed && newline === null) {
+    sheet.problem(
+      property,
+      `names ${file}, which ends in a line feed, and a wrong PIN may lock the partition`,
+      'write the file without one (printf %s), or say with pin_file_newline whether the line feed is part of the PIN (keep) or not (strip)',
+    );
+  }
+}
+
+function lastByte(descriptor: number, size: number): number | undefined {
+  const byte = Buffer.alloc(1);
+  const count = size === 0 ? 0 : readSync(descriptor, byte, 0, 1, size - 1);
+  const last = byte[0];
+  byte.fill(0);
+  return count === 1 ? last : undefined;
+}
+
+/** What would change the token process itself and not the vendor's module. */
+function checkVariable(name: string, value: string, sheet: Sheet): void {
+  const property = joinProperty('token.environment', name);
+  if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) {
+    sheet.problem(property, `has ${shown(name)} for a name`, 'use letters, digits and "_", and begin with no digit');
+  } else if (name === 'UV_THREADPOOL_SIZE') {
+    sheet.problem(property, 'is set by the plugin itself', 'remove it and set token.sessions');
+  } else if (/^(NODE_|UV_|LD_PRELOAD$|LD_AUDIT$)/.test(name)) {
+    sheet.problem(property, 'would change the token process and not only the module', 'remove it');
+  } else if (value.includes('\0')) {
+    sheet.problem(property, 'holds a NUL character', 'remove it');
+  } else if (/(^|_)(PIN|PASSWORD|PASSWD|PASSPHRASE|SECRET)$/i.test(name)) {
+    const trouble = "looks like a secret, and a process's environment can be read in /proc";
+    sheet.warn(property, trouble, 'give a PIN by token.pin_file only');
+  }
+}

@@ -1,0 +1,102 @@
+/** Looking at files that the configuration names, without changing anything and without waiting on one (FIFO). */
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readSync,
+  realpathSync,
+  statSync,
+  type Stats,
+} from 'node:fs';
+import path from 'node:path';
+
+export interface FileTrouble {
+  readonly trouble: string;
+}
+
+/**
+ * Opens a regular file for reading, hands it to `use`, closes it. Opening is the test for "may be read": access(2)
+ * asks for the real user, not for the effective one.
+ */
+export function withFile<T>(file: string, use: (descriptor: number, stats: Stats) => T): T | FileTrouble {
+  let descriptor: number | undefined;
+  try {
+    descriptor = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    const stats = fstatSync(descriptor);
+    return stats.isFile() ? use(descriptor, stats) : { trouble: stats.isDirectory() ? 'is a directory' : 'is no file' };
+  } catch (error) {
+    return { trouble: explain(error, file) };
+  } finally {
+    if (descriptor !== undefined) closeSync(descriptor);
+  }
+}
+
+/** Reads a whole file; the caller zeroes the bytes of a secret. */
+export function readSmallFile(file: string, maxBytes: number): { readonly bytes: Buffer } | FileTrouble {
+  return withFile(file, (descriptor, { size }) => {
+    if (size > maxBytes) return { trouble: `is larger than ${maxBytes} bytes` };
+    const bytes = Buffer.alloc(size);
+    let filled = 0;
+    while (filled < size) {
+      const count = readSync(descriptor, bytes, filled, size - filled, filled);
+      if (count === 0) break;
+      filled += count;
+    }
+    return { bytes: bytes.subarray(0, filled) };
+  });
+}
+
+/** Trouble with a directory that must be there; undefined when it is. */
+export function directoryTrouble(directory: string): string | undefined {
+  try {
+    return statSync(directory).isDirectory() ? undefined : 'is no directory';
+  } catch (error) {
+    return explain(error, directory);
+  }
+}
+
+/** What stands under a name itself (a link is not followed); undefined when nothing does or it cannot be seen. */
+export function lookAt(file: string): Stats | undefined {
+  try {
+    return lstatSync(file, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
+}
+
+/** The directory's one true name, links resolved as far as they exist. */
+export function trueDirectory(directory: string): string {
+  try {
+    return realpathSync(directory);
+  } catch {
+    const parent = path.dirname(directory);
+    return parent === directory ? directory : path.join(trueDirectory(parent), path.basename(directory));
+  }
+}
+
+function explain(error: unknown, file: string): string {
+  const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
+  switch (code) {
+    case 'ENOENT':
+      return isThere(path.dirname(file)) ? 'does not exist' : `does not exist, nor does its directory`;
+    case 'EACCES':
+    case 'EPERM':
+      return `may not be read by user ${process.geteuid?.() ?? 'of this process'}`;
+    case 'ENOTDIR':
+      return 'does not exist (a part of its path is no directory)';
+    case 'ELOOP':
+      return 'is a link that leads round in a circle';
+    default:
+      return `cannot be read (${code})`;
+  }
+}
+
+function isThere(directory: string): boolean {
+  try {
+    return statSync(directory, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    return true;
+  }
+}

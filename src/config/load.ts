@@ -1,0 +1,50 @@
+import path from 'node:path';
+import { assemble } from './assemble.ts';
+import { checkKeys } from './check/keys.ts';
+import { checkHealth, checkLimits, checkScheme } from './check/limits.ts';
+import { checkListeners } from './check/listeners.ts';
+import { checkState } from './check/state.ts';
+import { checkToken } from './check/token.ts';
+import { ConfigError, Sheet, type Problem } from './problems.ts';
+import { readDocument } from './read/document.ts';
+import { readFields } from './schema.ts';
+import type { Config } from './types.ts';
+
+export interface ConfigCheck {
+  /** Only when there are no problems. */
+  readonly config?: Config;
+  readonly problems: readonly Problem[];
+  /** What is allowed but should be looked at, one line each. */
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Reads and checks the configuration file and everything that it names. Nothing is made, changed, locked or connected
+ * to; of the PIN file only the size and the last byte are read.
+ *
+ * @throws {ConfigError} with all problems, in the order of the file's sections.
+ */
+export function loadConfig(file: string): Config {
+  const { config, problems, warnings } = checkConfig(file);
+  if (config === undefined) throw new ConfigError(path.resolve(file), problems, warnings);
+  return config;
+}
+
+/** Like `loadConfig`, for those who want warnings beside problems; throws nothing. */
+export function checkConfig(file: string): ConfigCheck {
+  const absolute = path.resolve(file);
+  // A link's own directory counts, not its target's: BOSH and Kubernetes both put links where the files are wanted.
+  const sheet = new Sheet(absolute, path.dirname(absolute));
+  const document = readDocument(sheet);
+  const draft = document === undefined ? undefined : readFields(document, '', sheet);
+  if (draft === undefined) return { problems: sheet.problems, warnings: sheet.warnings };
+  checkState(draft, sheet);
+  checkListeners(draft, sheet);
+  checkToken(draft, sheet);
+  checkKeys(draft, sheet);
+  checkScheme(draft, sheet);
+  checkLimits(draft, sheet);
+  checkHealth(draft, sheet);
+  if (sheet.problems.length > 0) return { problems: sheet.problems, warnings: sheet.warnings };
+  return { config: assemble(draft, sheet), problems: [], warnings: sheet.warnings };
+}

@@ -83,8 +83,8 @@ END
 dev_command() {
   local here=$1
   {
-    printf '#!/bin/sh\n# Written by scripts/run: kms-plugin with the configuration in this directory.\n'
-    printf 'exec %q %q "$@" --config %q\n' "$node_home/bin/node" "$root/dist/kms-plugin.cjs" "$here/kms-plugin.yml"
+    printf '#!/usr/bin/env bash\n# Written by scripts/run: kms-plugin with the configuration in this directory.\n'
+    printf 'export KMS_PLUGIN_CONFIG=%q\nexec %q %q "$@"\n' "$here/kms-plugin.yml" "$node_home/bin/node" "$root/dist/kms-plugin.cjs"
   } >"$here/kms-plugin"
   chmod 755 "$here/kms-plugin"
 }

@@ -277,6 +277,10 @@ describe('the memory on disk', () => {
     const refused = expectKind(await failing('CKR_PIN_INCORRECT'), 'refused');
     assert.equal(refused.remembered, false);
     assert.match(refused.reason, /could NOT be written/);
+    const again = expectKind(await place.login('CKR_PIN_INCORRECT', { ahead: 60 * MINUTE }), 'refused');
+    assert.equal(again.remembered, true, 'written as soon as the disk takes it');
+    expectKind(await place.run({ pin: 'CKR_PIN_INCORRECT', ahead: 60 * MINUTE }), 'refused');
+    assert.deepEqual(place.calls(), []);
     assert.match(expectKind(await failing(undefined), 'logged-in').warning ?? '', /EIO/);
   });
 

@@ -11,6 +11,9 @@ import type { LoginOutcome, TokenFlags } from './types.ts';
 const LOCK_PAUSE_MS = 2_000;
 const DISK_PAUSE_MS = 10_000;
 
+/** Refusals, by hash, that the disk would not take: this process tries to write them again, and not the PIN. */
+const unwritten = new Map<string, PinEntry>();
+
 export interface LoginAttempt {
   readonly stateDir: string;
   /** The token's serial number, as C_GetTokenInfo gives it, without padding. */
@@ -58,6 +61,8 @@ async function attemptLocked(attempt: LoginAttempt): Promise<LoginOutcome> {
   const memory = usable(attempt, () => PinMemory.open(attempt.stateDir));
   if (!(memory instanceof PinMemory)) return memory;
   const hash = await memory.hash(serial, attempt.pin);
+  const owed = unwritten.get(hash);
+  if (owed?.ckr !== undefined) return remember(memory, owed, owed.ckr);
   const known = memory.find(serial, hash);
 
   const flags = answerOf(() => attempt.flags());
@@ -78,9 +83,11 @@ async function attemptLocked(attempt: LoginAttempt): Promise<LoginOutcome> {
 function remember(memory: PinMemory, ended: PinEntry, answer: string): LoginOutcome {
   try {
     memory.put(ended);
+    unwritten.delete(ended.hash);
     return outcomeOf(ended, answer, true);
   } catch (error) {
     const outcome = outcomeOf(ended, answer, false);
+    if (outcome.kind === 'refused') unwritten.set(ended.hash, ended);
     if (outcome.kind !== 'logged-in') return outcome;
     return { ...outcome, warning: `logged in, but state_dir cannot be written: ${messageOf(error)}` };
   }

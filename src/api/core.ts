@@ -1,0 +1,201 @@
+import type { handleUnaryCall, sendUnaryData, ServerUnaryCall } from '@grpc/grpc-js';
+import type { LimitsConfig } from '../config/types.ts';
+import { KmsError, toKmsError } from '../errors/index.ts';
+import type { Keyring } from '../keyring/types.ts';
+import type { Log } from '../log/index.ts';
+import { Admission } from './admission.ts';
+import type { Errand } from './errand.ts';
+import { type CallFacts, Ledger, type MethodTally } from './ledger.ts';
+import { type Patient, Run, type RunHall, shuttingDown } from './run.ts';
+import { toGrpcStatus } from './status.ts';
+import type { CallCounts, CallObserver } from './types.ts';
+import { WaitingRoom } from './waiting-room.ts';
+
+/** Where a call comes from. */
+export interface Caller extends Patient {
+  /** The listener's name. */
+  readonly listener: string;
+}
+
+/** A method that needs no HSM: answered from memory, never waits. */
+export interface LocalMethod<Request, Response> {
+  /** @throws KmsError */
+  answer(request: Request): Response;
+}
+
+/** A method that needs the HSM. */
+export interface HsmMethod<Request, Response, Result> {
+  /** The value or ciphertext asked about. */
+  payload(request: Request): Buffer;
+  uid?(request: Request): string;
+  /** @throws KmsError what is wrong with the request itself. */
+  errand(request: Request): Errand<Result>;
+  /** @throws KmsError a result that cannot be given out. */
+  answer(result: Result): { response: Response; responseBytes: number; keyId: string };
+}
+
+/**
+ * What the services of all APIs on all listeners share: one admission, one waiting room, one way from an error to a
+ * status. A service only says what its messages mean.
+ */
+export class Core implements RunHall {
+  readonly keyring: Keyring;
+  readonly version: string;
+  readonly admission: Admission;
+  readonly waitingRoom: WaitingRoom;
+  readonly ledger: Ledger;
+  #limits: LimitsConfig;
+  #closing = false;
+  readonly #runs = new Set<{ abort(reason: KmsError): void; abortWaiting(reason: KmsError): void }>();
+
+  constructor(options: {
+    limits: LimitsConfig;
+    keyring: Keyring;
+    log: Log;
+    version: string;
+    observer: CallObserver | undefined;
+  }) {
+    this.keyring = options.keyring;
+    this.version = options.version;
+    this.#limits = options.limits;
+    this.admission = new Admission(options.limits.inFlight, options.limits.queued);
+    this.waitingRoom = new WaitingRoom(options.keyring, options.limits.queued);
+    this.ledger = new Ledger(options.log, options.observer);
+  }
+
+  get limits(): LimitsConfig {
+    return this.#limits;
+  }
+
+  get callDeadlineMs(): number {
+    return this.#limits.callDeadlineMs;
+  }
+
+  get closing(): boolean {
+    return this.#closing;
+  }
+
+  /** New limits, for new calls. */
+  setLimits(limits: LimitsConfig): void {
+    this.#limits = limits;
+    this.admission.resize(limits.inFlight, limits.queued);
+    this.waitingRoom.resize(limits.queued);
+  }
+
+  /** Nobody starts or waits from now on; who waits for the token fails. */
+  close(): void {
+    this.#closing = true;
+    for (const run of [...this.#runs]) run.abortWaiting(shuttingDown());
+    this.waitingRoom.close();
+  }
+
+  /** Fails whatever still runs. */
+  abortAll(): void {
+    for (const run of [...this.#runs]) run.abort(shuttingDown());
+  }
+
+  counts(): CallCounts {
+    return {
+      inFlight: this.admission.running,
+      queued: this.admission.queued,
+      waiting: this.waitingRoom.size,
+      finished: this.ledger.rows(),
+    };
+  }
+
+  local<Request, Response>(
+    tally: MethodTally,
+    caller: Caller,
+    method: LocalMethod<Request, Response>,
+  ): handleUnaryCall<Request, Response> {
+    return (call, callback) => {
+      const facts: CallFacts = {
+        listener: caller.listener,
+        arrived: performance.now(),
+        requestBytes: 0,
+        uid: undefined,
+      };
+      try {
+        callback(null, method.answer(call.request));
+        this.ledger.succeeded(tally, facts, 0, undefined);
+      } catch (thrown) {
+        this.#fail(tally, facts, callback, thrown);
+      }
+    };
+  }
+
+  hsm<Request, Response, Result>(
+    tally: MethodTally,
+    caller: Caller,
+    method: HsmMethod<Request, Response, Result>,
+  ): handleUnaryCall<Request, Response> {
+    return (call, callback) => {
+      const { request } = call;
+      const arrived = performance.now();
+      const payload = method.payload(request);
+      const facts: CallFacts = {
+        listener: caller.listener,
+        arrived,
+        requestBytes: payload.length,
+        uid: method.uid?.(request),
+      };
+      let errand: Errand<Result>;
+      try {
+        errand = method.errand(request);
+      } catch (thrown) {
+        payload.fill(0);
+        this.#fail(tally, facts, callback, thrown);
+        return;
+      }
+      const run = new Run<Result>(this, caller, errand, clientDeadline(call, arrived), (outcome) => {
+        this.#runs.delete(run);
+        if (outcome instanceof KmsError) this.#fail(tally, facts, callback, outcome);
+        else this.#succeed(tally, facts, callback, method, errand, outcome);
+      });
+      this.#runs.add(run);
+      // grpc-js says so after every call, and also when it has itself answered a client's deadline.
+      call.once('cancelled', () => run.abort(goneReason(call)));
+      run.begin();
+    };
+  }
+
+  #succeed<Request, Response, Result>(
+    tally: MethodTally,
+    facts: CallFacts,
+    callback: sendUnaryData<Response>,
+    method: HsmMethod<Request, Response, Result>,
+    errand: Errand<Result>,
+    result: Result,
+  ): void {
+    let answer: ReturnType<typeof method.answer>;
+    try {
+      answer = method.answer(result);
+    } catch (thrown) {
+      errand.discard(result);
+      this.#fail(tally, facts, callback, thrown);
+      return;
+    }
+    // Serialised before this returns, so the result may be zeroed after it.
+    callback(null, answer.response);
+    errand.discard(result);
+    this.ledger.succeeded(tally, facts, answer.responseBytes, answer.keyId);
+  }
+
+  #fail(tally: MethodTally, facts: CallFacts, callback: sendUnaryData<never>, thrown: unknown): void {
+    const error = toKmsError(thrown);
+    callback(toGrpcStatus(error));
+    this.ledger.failed(tally, facts, error);
+  }
+}
+
+/** grpc-js counts a client's deadline in wall-clock milliseconds from the arrival of the headers. */
+function clientDeadline(call: ServerUnaryCall<unknown, unknown>, now: number): number {
+  const deadline = call.getDeadline();
+  return now + (Number(deadline) - Date.now());
+}
+
+function goneReason(call: ServerUnaryCall<unknown, unknown>): KmsError {
+  return Date.now() >= Number(call.getDeadline())
+    ? new KmsError('deadline', "the client's own deadline passed", { clientDeadline: true })
+    : new KmsError('cancelled', 'the client gave the call up');
+}

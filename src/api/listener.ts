@@ -1,0 +1,150 @@
+import { createServer, type Server, type Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { ListenerConfig } from '../config/types.ts';
+import type { Log } from '../log/index.ts';
+import { claimSocket, type SocketClaim } from '../socket/index.ts';
+import { Connection, type Services } from './connection.ts';
+import { type Certificate, TlsGate } from './tls.ts';
+import type { ListenerReport } from './types.ts';
+
+/** A client that has sent nothing for so long after its accept is closed, in milliseconds: it would keep a place for ever. */
+const SILENCE_MS = 10_000;
+
+/** One listener: its socket, its TLS, and the connections that came in by it. */
+export class Listener {
+  #config: ListenerConfig;
+  readonly #services: Services;
+  readonly #log: Log;
+  readonly #mayEnter: () => boolean;
+  readonly #server: Server;
+  readonly #gate: TlsGate | undefined;
+  readonly #sockets = new Set<Socket>();
+  readonly #connections = new Set<Connection>();
+  #claim: SocketClaim | undefined;
+  #draining = false;
+  #emptied: (() => void) | undefined;
+
+  /**
+   * @param certificate given exactly when the listener has TLS.
+   * @param mayEnter whether one more connection is within the limit.
+   */
+  constructor(
+    config: ListenerConfig,
+    certificate: Certificate | undefined,
+    services: Services,
+    log: Log,
+    mayEnter: () => boolean,
+  ) {
+    this.#config = config;
+    this.#services = services;
+    this.#log = log;
+    this.#mayEnter = mayEnter;
+    this.#server = createServer((socket) => this.#accept(socket));
+    if (certificate !== undefined) {
+      this.#gate = new TlsGate(certificate, config.name, log, (socket) => this.#serve(socket));
+    }
+  }
+
+  get config(): ListenerConfig {
+    return this.#config;
+  }
+
+  /** Accepted sockets, those in the middle of a TLS handshake included. */
+  get size(): number {
+    return this.#sockets.size;
+  }
+
+  /** @throws SocketError */
+  async open(): Promise<void> {
+    this.#claim = await claimSocket(this.#server, this.#config.endpoint, { mode: this.#config.mode });
+    // Accepting can fail for a while (too many files are open); that must not end the program.
+    this.#server.on('error', (error) =>
+      this.#log.error(`cannot accept a connection: ${error.message}`, { listener: this.#config.name, kind: 'accept' }),
+    );
+  }
+
+  /** For new connections. */
+  reload(config: ListenerConfig, certificate: Certificate | undefined): void {
+    this.#config = { ...this.#config, patienceMs: config.patienceMs, apis: config.apis };
+    if (certificate !== undefined) this.#gate?.use(certificate);
+  }
+
+  /** Removes the socket's name; no new connections. */
+  async stopAccepting(): Promise<void> {
+    await this.#claim?.release();
+  }
+
+  /** Asks all clients to go; resolves when they have. */
+  drain(): Promise<void> {
+    this.#draining = true;
+    for (const connection of this.#connections) connection.drain();
+    this.#destroyIdle();
+    return this.#sockets.size === 0
+      ? Promise.resolve()
+      : new Promise((resolve) => {
+          this.#emptied = resolve;
+        });
+  }
+
+  /** Closes what is left. */
+  destroy(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  report(): ListenerReport {
+    const { name, endpoint, apis } = this.#config;
+    return {
+      name,
+      endpoint: endpoint.kind === 'path' ? endpoint.path : `unix:///@${endpoint.name}`,
+      apis,
+      tls: this.#gate !== undefined,
+      connections: this.#sockets.size,
+      ...(this.#gate === undefined ? {} : { certificateExpires: this.#gate.expires.toISOString() }),
+    };
+  }
+
+  /** While draining: nothing is under way on sockets that are in the middle of a handshake. */
+  #destroyIdle(): void {
+    if (this.#draining && this.#connections.size === 0) this.destroy();
+  }
+
+  #accept(socket: Socket): void {
+    const listener = this.#config.name;
+    socket.on('error', (error) => this.#log.debug(`connection failed: ${error.message}`, { listener }));
+    if (this.#draining) {
+      socket.destroy();
+      return;
+    }
+    if (!this.#mayEnter()) {
+      socket.destroy();
+      this.#log.warn('connection refused: as many are open as limits.connections allows', {
+        listener,
+        kind: 'too-many-connections',
+        limit: this.#services.core.limits.connections,
+      });
+      return;
+    }
+    this.#sockets.add(socket);
+    const silence = setTimeout(() => {
+      if (socket.bytesRead === 0) socket.destroy();
+    }, SILENCE_MS);
+    socket.on('close', () => {
+      clearTimeout(silence);
+      this.#sockets.delete(socket);
+      if (this.#sockets.size === 0) this.#emptied?.();
+    });
+    if (this.#gate === undefined) this.#serve(socket);
+    else this.#gate.accept(socket);
+  }
+
+  #serve(stream: Duplex): void {
+    const connection = new Connection(this.#services, this.#config, stream, performance.now());
+    this.#connections.add(connection);
+    stream.on('close', () => {
+      this.#connections.delete(connection);
+      connection.closed();
+      this.#destroyIdle();
+    });
+    if (this.#draining) connection.drain();
+  }
+}

@@ -1,0 +1,230 @@
+import { KmsError, toKmsError } from '../errors/index.ts';
+import type { Keyring } from '../keyring/types.ts';
+import type { Admission, Applicant } from './admission.ts';
+import type { Errand } from './errand.ts';
+import { isOut, type Waiter, type WaitingRoom } from './waiting-room.ts';
+
+/** The connection that a call came on, as far as patience goes. */
+export interface Patient {
+  /** Until when its calls wait for the token, in `performance.now()` milliseconds; in the past when they do not. */
+  readonly patientUntil: number;
+  /** A call that needed the HSM has succeeded: patience is over. */
+  served(): void;
+}
+
+/** What all runs share. */
+export interface RunHall {
+  readonly keyring: Keyring;
+  readonly admission: Admission;
+  readonly waitingRoom: WaitingRoom;
+  /** A call's own time in milliseconds. */
+  readonly callDeadlineMs: number;
+  /** Shutting down: nobody starts, nobody waits. */
+  readonly closing: boolean;
+}
+
+type State = 'new' | 'queued' | 'running' | 'waiting' | 'done';
+
+/**
+ * One call that needs the HSM, from its arrival to its end: a place in flight, a deadline that holds whatever hangs, and
+ * the patience of its connection. It ends exactly once, by `end`.
+ *
+ * new → queued → running → done, and with patience from each of the first three to waiting and back to queued.
+ */
+export class Run<Result> implements Applicant, Waiter {
+  readonly #hall: RunHall;
+  readonly #patient: Patient;
+  readonly #errand: Errand<Result>;
+  readonly #clientDeadline: number;
+  readonly #end: (outcome: Result | KmsError) => void;
+  #state: State = 'new';
+  #controller = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+  /** The deadline of the attempt, or the end of the wait; whether it is the client's own. */
+  #until = 0;
+  #untilClients = false;
+  /** Attempts that the keyring has not settled yet, abandoned ones included. */
+  #unsettled = 0;
+  #lastFailure: KmsError | undefined;
+
+  /** @param clientDeadline in `performance.now()` milliseconds, or Infinity. */
+  constructor(
+    hall: RunHall,
+    patient: Patient,
+    errand: Errand<Result>,
+    clientDeadline: number,
+    end: (outcome: Result | KmsError) => void,
+  ) {
+    this.#hall = hall;
+    this.#patient = patient;
+    this.#errand = errand;
+    this.#clientDeadline = clientDeadline;
+    this.#end = end;
+  }
+
+  begin(): void {
+    if (this.#hall.closing) {
+      this.#finish(shuttingDown());
+      return;
+    }
+    const { availability } = this.#hall.keyring.health();
+    if (isOut(availability) && this.#errand.canWaitUntried && this.#isPatient()) {
+      const refusal = this.#errand.refusal();
+      if (refusal === undefined) this.#wait(undefined);
+      else this.#finish(refusal);
+      return;
+    }
+    if (!this.#apply()) this.#finish(queueFull(this.#hall.admission.queued));
+  }
+
+  admitted(): void {
+    this.#state = 'running';
+    const { signal } = this.#controller;
+    this.#unsettled += 1;
+    let work: Promise<Result>;
+    try {
+      work = this.#errand.attempt({ deadline: this.#until, signal });
+    } catch (thrown) {
+      work = Promise.reject(toKmsError(thrown));
+    }
+    work.then(
+      (result) => this.#settled(signal, result),
+      (thrown: unknown) => this.#settled(signal, toKmsError(thrown)),
+    );
+  }
+
+  retry(): void {
+    if (this.#state !== 'waiting') return;
+    this.#hall.waitingRoom.leave(this);
+    if (this.#controller.signal.aborted) this.#controller = new AbortController();
+    // No place to be had now: later, perhaps. It was let in once.
+    if (!this.#apply()) this.#wait(this.#lastFailure);
+  }
+
+  /** Ends the run now, wherever it is: the client has gone, or the program ends. */
+  abort(reason: KmsError): void {
+    if (this.#state === 'done') return;
+    this.#stop(reason);
+    this.#finish(reason);
+  }
+
+  /** Ends the run if it waits for the token. */
+  abortWaiting(reason: KmsError): void {
+    if (this.#state === 'waiting') this.abort(reason);
+  }
+
+  /** Asks for a place; the call's own time begins. False when the queue is full. */
+  #apply(): boolean {
+    this.#arm(performance.now() + this.#hall.callDeadlineMs);
+    this.#state = 'queued';
+    return this.#hall.admission.apply(this);
+  }
+
+  #settled(signal: AbortSignal, outcome: Result | KmsError): void {
+    this.#unsettled -= 1;
+    const failed = outcome instanceof KmsError;
+    if (this.#state !== 'running' || signal !== this.#controller.signal) {
+      // Abandoned: the deadline has passed, or the client has gone.
+      if (!failed) this.#errand.discard(outcome);
+      if (this.#state === 'done') this.#releaseWhenUnused();
+      return;
+    }
+    this.#hall.admission.leave();
+    if (failed) {
+      this.#failed(outcome);
+      return;
+    }
+    this.#patient.served();
+    this.#finish(outcome);
+  }
+
+  #failed(failure: KmsError): void {
+    if (this.#mayWait(failure)) this.#wait(failure);
+    else this.#finish(failure);
+  }
+
+  /** A deadline that passes while the token is out means that the token made it pass. */
+  #mayWait(failure: KmsError): boolean {
+    if (this.#hall.closing || !this.#isPatient()) return false;
+    if (failure.kind !== 'deadline') return failure.waitable;
+    return !this.#untilClients && isOut(this.#hall.keyring.health().availability);
+  }
+
+  #isPatient(): boolean {
+    return performance.now() < this.#patient.patientUntil;
+  }
+
+  #wait(failure: KmsError | undefined): void {
+    this.#lastFailure = failure;
+    if (!this.#hall.waitingRoom.enter(this)) {
+      this.#finish(queueFull(this.#hall.waitingRoom.size, failure));
+      return;
+    }
+    this.#state = 'waiting';
+    this.#arm(this.#patient.patientUntil);
+  }
+
+  #arm(until: number): void {
+    this.#untilClients = this.#clientDeadline < until;
+    this.#until = this.#untilClients ? this.#clientDeadline : until;
+    clearTimeout(this.#timer);
+    // Whole milliseconds: Node keeps timers of equal length in one list, so one for each call costs next to nothing.
+    this.#timer = setTimeout(() => this.#timeUp(), Math.max(1, Math.ceil(this.#until - performance.now())));
+  }
+
+  #timeUp(): void {
+    if (this.#state === 'waiting' && !this.#untilClients) {
+      this.#hall.waitingRoom.leave(this);
+      this.#finish(this.#lastFailure ?? tokenIsOut(this.#hall.keyring));
+      return;
+    }
+    const failure = deadlinePassed(this.#state, this.#untilClients, this.#hall.callDeadlineMs);
+    this.#stop(failure);
+    this.#failed(failure);
+  }
+
+  /** Out of queue, place or room; the keyring is told. */
+  #stop(reason: KmsError): void {
+    const state = this.#state;
+    this.#state = 'new';
+    if (state === 'queued') this.#hall.admission.withdraw(this);
+    if (state === 'waiting') this.#hall.waitingRoom.leave(this);
+    this.#controller.abort(reason);
+    if (state === 'running') this.#hall.admission.leave();
+  }
+
+  #finish(outcome: Result | KmsError): void {
+    this.#state = 'done';
+    clearTimeout(this.#timer);
+    this.#end(outcome);
+    this.#releaseWhenUnused();
+  }
+
+  #releaseWhenUnused(): void {
+    if (this.#unsettled === 0) this.#errand.release();
+  }
+}
+
+export function shuttingDown(): KmsError {
+  return new KmsError('shutting-down', 'the plugin is shutting down; connect again');
+}
+
+function queueFull(length: number, cause?: KmsError): KmsError {
+  const why = cause === undefined ? '' : `; they wait because: ${cause.message}`;
+  return new KmsError('queue-full', `too many calls at once: ${length} are waiting already (limits.queued)${why}`, {
+    queued: length,
+  });
+}
+
+function deadlinePassed(state: State, clients: boolean, callDeadlineMs: number): KmsError {
+  const where = state === 'queued' ? 'before a place in flight was free' : 'before the token answered';
+  const whose = clients
+    ? "the client's own deadline"
+    : `the time for a call (limits.call_deadline, ${callDeadlineMs} ms)`;
+  return new KmsError('deadline', `${whose} passed ${where}`, { state, clientDeadline: clients });
+}
+
+function tokenIsOut(keyring: Keyring): KmsError {
+  const { availability, reason } = keyring.health();
+  return new KmsError(availability === 'starting' ? 'token-starting' : 'token-away', reason);
+}

@@ -1,0 +1,90 @@
+import type { UntypedServiceImplementation } from '@grpc/grpc-js';
+import { KmsError } from '../errors/index.ts';
+import type { DecryptResult, EncryptResult } from '../keyring/types.ts';
+import type { Caller, Core } from './core.ts';
+import { decryptErrand, encryptErrand } from './errand.ts';
+
+const VERSION = 'v2';
+
+/** kube-apiserver refuses a longer ciphertext from Encrypt (kmsv2 envelope, encryptedDEKSourceMaxSize). */
+const LARGEST_CIPHERTEXT = 1024;
+
+/** Header, IV and tag: no scheme adds less (docs/ciphertext.md). */
+const SMALLEST_OVERHEAD = 26 + 12 + 16;
+
+interface StatusResponse {
+  readonly version: string;
+  readonly healthz: string;
+  readonly key_id: string;
+}
+interface EncryptRequest {
+  readonly plaintext: Buffer;
+  readonly uid: string;
+}
+interface EncryptResponse {
+  readonly ciphertext: Buffer;
+  readonly key_id: string;
+}
+interface DecryptRequest {
+  readonly ciphertext: Buffer;
+  readonly uid: string;
+  readonly key_id: string;
+  readonly annotations: Readonly<Record<string, Buffer>>;
+}
+
+/** KeyManagementService of v2, for one connection. */
+export function v2Service(core: Core, caller: Caller): UntypedServiceImplementation {
+  const { ledger } = core;
+  return {
+    Status: core.local<object, StatusResponse>(ledger.tally(VERSION, 'Status'), caller, {
+      answer: () => status(core),
+    }),
+    Encrypt: core.hsm<EncryptRequest, EncryptResponse, EncryptResult>(ledger.tally(VERSION, 'Encrypt'), caller, {
+      payload: ({ plaintext }) => plaintext,
+      uid: ({ uid }) => uid,
+      // Refused before the HSM works for it, when it is clear that no scheme makes it fit.
+      errand: ({ plaintext }) => {
+        checkCiphertextLength(plaintext.length + SMALLEST_OVERHEAD);
+        return encryptErrand(core.keyring, plaintext, core.limits.valueBytes);
+      },
+      answer: ({ ciphertext, keyId }) => {
+        checkCiphertextLength(ciphertext.length);
+        return { response: { ciphertext, key_id: keyId }, responseBytes: ciphertext.length, keyId };
+      },
+    }),
+    Decrypt: core.hsm<DecryptRequest, { plaintext: Buffer }, DecryptResult>(ledger.tally(VERSION, 'Decrypt'), caller, {
+      payload: ({ ciphertext }) => ciphertext,
+      uid: ({ uid }) => uid,
+      errand: ({ ciphertext, key_id, annotations }) => {
+        if (Object.keys(annotations).length > 0) {
+          throw (
+            core.keyring.refusal?.(ciphertext, key_id) ??
+            new KmsError('annotations-mismatch', 'the request has annotations, and this plugin never gave any')
+          );
+        }
+        // An empty key_id is one that we never gave: a mismatch like any other.
+        return decryptErrand(core.keyring, ciphertext, key_id);
+      },
+      answer: ({ plaintext, keyId }) => ({ response: { plaintext }, responseBytes: plaintext.length, keyId }),
+    }),
+  };
+}
+
+/** From memory: kube-apiserver polls it, and takes anything but "ok" for the reason why not. */
+function status(core: Core): StatusResponse {
+  const { ok, reason, activeKeyId } = core.keyring.health();
+  if (activeKeyId === undefined) {
+    // Without a key_id kube-apiserver takes no answer at all.
+    throw new KmsError('token-starting', `the key that encrypts has never been seen: ${reason}`);
+  }
+  return { version: VERSION, healthz: ok ? 'ok' : reason, key_id: activeKeyId };
+}
+
+function checkCiphertextLength(bytes: number): void {
+  if (bytes <= LARGEST_CIPHERTEXT) return;
+  throw new KmsError(
+    'value-too-large',
+    `the ciphertext would have ${bytes} bytes, and Kubernetes takes at most ${LARGEST_CIPHERTEXT} from a v2 plugin`,
+    { bytes, limit: LARGEST_CIPHERTEXT },
+  );
+}

@@ -1,0 +1,187 @@
+import { once } from 'node:events';
+import { chmod, lstat, rename, stat, unlink } from 'node:fs/promises';
+import type { Server } from 'node:net';
+import path from 'node:path';
+import { type FileLock, LockHeldError, lockFile } from '../lock/index.ts';
+import { SocketError } from './error.ts';
+import { lookAt } from './look.ts';
+import { removeStaleTemporaries, temporaryName } from './temporary.ts';
+
+/** An absolute path, or an abstract name without its leading NUL (unix(7)). */
+export type SocketEndpoint =
+  { readonly kind: 'path'; readonly path: string } | { readonly kind: 'abstract'; readonly name: string };
+
+export interface ClaimOptions {
+  /** Permission bits of the socket file, e.g. 0o600. An abstract name has none. */
+  readonly mode: number;
+  /** How long to wait for the directory's socket.lock, in milliseconds. */
+  readonly lockWaitMs?: number;
+}
+
+/** A socket that this process listens on. */
+export interface SocketClaim {
+  /**
+   * Removes the name, unless a successor has it by now, then stops listening. Connections stay. Never throws; resolves
+   * when no new connection can come, within `lockWaitMs` or so. A second call waits for the first.
+   */
+  release(): Promise<void>;
+}
+
+const LOCK_WAIT_MS = 5_000;
+
+/**
+ * Makes `server` (a `net.Server`, `http.Server` …, not yet listening) listen at `endpoint`, so that of several processes
+ * exactly one has it: under the lock `socket.lock` in the socket's own directory a name that nobody answers at is
+ * replaced, a live one is left alone, and what is no socket is never touched. The socket is bound under a temporary name,
+ * has its mode and listens before it appears under its own by rename(2): a client finds the old one, or a ready one. The
+ * directory is neither made nor removed, since a container that has it mounted would keep the old one.
+ *
+ * Connections can come as soon as the promise resolves, or a moment before.
+ *
+ * @throws SocketError
+ */
+export async function claimSocket(
+  server: Server,
+  endpoint: SocketEndpoint,
+  options: ClaimOptions,
+): Promise<SocketClaim> {
+  return endpoint.kind === 'path'
+    ? claimPath(server, endpoint.path, options.mode, options.lockWaitMs ?? LOCK_WAIT_MS)
+    : claimAbstract(server, endpoint.name);
+}
+
+/** The kernel frees an abstract name with its last descriptor, so it is never stale and needs no lock. */
+async function claimAbstract(server: Server, name: string): Promise<SocketClaim> {
+  const shown = `unix:///@${name}`;
+  try {
+    server.listen({ path: `\0${name}` });
+    await once(server, 'listening');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') {
+      throw new SocketError('in-use', shown, `${shown} is in use: another process listens there; stop it first`, error);
+    }
+    throw new SocketError('failed', shown, `cannot listen on ${shown}: ${(error as Error).message}`, error);
+  }
+  return claimOf(() => stopListening(server));
+}
+
+async function claimPath(server: Server, socketPath: string, mode: number, lockWaitMs: number): Promise<SocketClaim> {
+  await requireDirectory(socketPath);
+  const lock = await takeLock(socketPath, lockWaitMs);
+  try {
+    await requireFree(socketPath);
+    await removeStaleTemporaries(socketPath);
+    const temporary = temporaryName(socketPath);
+    try {
+      await listenAt(server, temporary, mode);
+      const { dev, ino } = await lstat(temporary, { bigint: true });
+      await rename(temporary, socketPath);
+      return claimOf(async () => {
+        await removeIfOurs(socketPath, { dev, ino }, lockWaitMs);
+        stopListening(server);
+      });
+    } catch (error) {
+      await unlink(temporary).catch(() => undefined);
+      stopListening(server);
+      throw error;
+    }
+  } catch (error) {
+    if (error instanceof SocketError) throw error;
+    throw new SocketError('failed', socketPath, `cannot listen on ${socketPath}: ${(error as Error).message}`, error);
+  } finally {
+    lock.release();
+  }
+}
+
+async function requireDirectory(socketPath: string): Promise<void> {
+  const directory = path.dirname(socketPath);
+  const found = await stat(directory).catch(() => undefined);
+  if (found?.isDirectory() === true) return;
+  throw new SocketError(
+    'no-directory',
+    socketPath,
+    found === undefined
+      ? `the directory ${directory} of the socket ${socketPath} does not exist or cannot be reached: make it, writable for this user`
+      : `${directory}, where the socket ${path.basename(socketPath)} belongs, is not a directory`,
+  );
+}
+
+async function takeLock(socketPath: string, waitMs: number): Promise<FileLock> {
+  const lockPath = path.join(path.dirname(socketPath), 'socket.lock');
+  try {
+    return await lockFile(lockPath, { waitMs });
+  } catch (error) {
+    if (error instanceof LockHeldError) {
+      throw new SocketError(
+        'locked',
+        socketPath,
+        `${lockPath} was held by another process for ${waitMs} ms: another plugin starts or stops there; try again`,
+        error,
+      );
+    }
+    throw new SocketError(
+      'failed',
+      socketPath,
+      `cannot lock ${lockPath}: ${(error as Error).message}; the socket's directory must be writable for this user`,
+      error,
+    );
+  }
+}
+
+async function requireFree(socketPath: string): Promise<void> {
+  const found = await lookAt(socketPath);
+  if (found === 'live') {
+    throw new SocketError(
+      'in-use',
+      socketPath,
+      `the socket ${socketPath} is in use: another process listens there, or it belongs to another user; stop that process first`,
+    );
+  }
+  if (found === 'not-a-socket') {
+    throw new SocketError(
+      'not-a-socket',
+      socketPath,
+      `${socketPath} exists and is not a socket: it is left alone; move it away, or choose another path`,
+    );
+  }
+}
+
+/** Binds and listens with a mode that is never wider than `mode`: bind(2) applies the umask, which is ours for that moment. */
+async function listenAt(server: Server, temporary: string, mode: number): Promise<void> {
+  const before = process.umask(0o777 & ~mode);
+  try {
+    server.listen({ path: temporary });
+  } finally {
+    process.umask(before);
+  }
+  await once(server, 'listening');
+  await chmod(temporary, mode);
+}
+
+/**
+ * Our socket is still open here, so its inode number cannot have been given to another. Without the lock a successor
+ * could rename between look and removal: the name then stays, stale, and whoever comes next replaces it.
+ */
+async function removeIfOurs(socketPath: string, ours: { dev: bigint; ino: bigint }, lockWaitMs: number): Promise<void> {
+  try {
+    const lock = await lockFile(path.join(path.dirname(socketPath), 'socket.lock'), { waitMs: lockWaitMs });
+    try {
+      const there = await lstat(socketPath, { bigint: true });
+      if (there.dev === ours.dev && there.ino === ours.ino) await unlink(socketPath);
+    } finally {
+      lock.release();
+    }
+  } catch {
+    // Gone already, or not to be had: a stale name harms nobody.
+  }
+}
+
+/** libuv unlinks the name it was bound under, the temporary one, which the rename has taken away. */
+function stopListening(server: Server): void {
+  if (server.listening) server.close();
+}
+
+function claimOf(end: () => Promise<void> | void): SocketClaim {
+  let ended: Promise<void> | undefined;
+  return { release: () => (ended ??= Promise.resolve(end())) };
+}

@@ -1,7 +1,7 @@
 // Bundles src/ into dist/: what tests start, what the release ships. Two programs, since the token process must load
 // nothing that it does not need: kms-plugin.cjs (the plugin and its verbs) and token-process.cjs (the PKCS#11 side).
 import { build } from 'esbuild';
-import { cpSync, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 
 const root = path.resolve(import.meta.dirname, '..');
@@ -14,6 +14,8 @@ const entries = {
   watchdog: 'src/token/process/watchdog.ts',
 };
 
+const versionIn = (file) => JSON.parse(readFileSync(path.join(root, file), 'utf8')).version;
+
 await build({
   absWorkingDir: root,
   entryPoints: Object.fromEntries(Object.entries(entries).filter(([, file]) => existsSync(path.join(root, file)))),
@@ -25,7 +27,14 @@ await build({
   format: 'cjs',
   // pkcs11js is a native addon: it is found in node_modules beside dist/.
   external: ['pkcs11js'],
-  define: { 'import.meta.dirname': '__dirname', 'import.meta.filename': '__filename' },
+  define: {
+    'import.meta.dirname': '__dirname',
+    'import.meta.filename': '__filename',
+    BUILD_VERSIONS: JSON.stringify({
+      program: versionIn('package.json'),
+      grpc: versionIn('node_modules/@grpc/grpc-js/package.json'),
+    }),
+  },
   legalComments: 'linked',
   logLevel: 'warning',
 });

@@ -1,7 +1,8 @@
 import { request as httpRequest } from 'node:http';
 import type { KeyReport } from '../keyring/index.ts';
 import type { LogLevel } from '../log/index.ts';
-import type { LogLevelReport, PinsReport, ReloadReport, StatusReport } from './types.ts';
+import type { PinRecord } from '../token/index.ts';
+import type { LogLevelReport, PinsCleared, ReloadReport, StatusReport } from './types.ts';
 
 /** The service does not answer: it is down, or stuck, or this user may not ask it. */
 export class ServiceUnavailableError extends Error {
@@ -59,12 +60,12 @@ export class ControlClient {
     return this.#ask('POST', '/v1/log-level', { level, for: forMs }) as Promise<LogLevelReport>;
   }
 
-  pins(): Promise<PinsReport> {
-    return this.#ask('GET', '/v1/pin') as Promise<PinsReport>;
+  pins(): Promise<readonly PinRecord[]> {
+    return this.#ask('GET', '/v1/pin') as Promise<readonly PinRecord[]>;
   }
 
-  clearPins(serial?: string): Promise<PinsReport> {
-    return this.#ask('POST', '/v1/pin/clear', { serial }) as Promise<PinsReport>;
+  clearPins(serial?: string): Promise<PinsCleared> {
+    return this.#ask('POST', '/v1/pin/clear', { serial }) as Promise<PinsCleared>;
   }
 
   reload(): Promise<ReloadReport> {

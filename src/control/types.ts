@@ -1,7 +1,7 @@
 import type { CallCounts, ListenerReport } from '../api/index.ts';
 import type { KeyReport, KeyringHealth } from '../keyring/index.ts';
 import type { LogLevel } from '../log/index.ts';
-import type { TokenReport } from '../token/index.ts';
+import type { PinRecord, TokenReport } from '../token/index.ts';
 
 export type { CallCounts, ListenerReport } from '../api/index.ts';
 
@@ -41,16 +41,10 @@ export interface LogLevelReport {
   readonly until?: string;
 }
 
-/** What is remembered of PINs, one entry for each token. Never a PIN. */
-export type PinsReport = readonly PinReport[];
-
-export interface PinReport {
-  /** The token's serial number. */
-  readonly serial: string;
-  /** In the operator's words: accepted, refused, unknown. */
-  readonly state: string;
-  /** ISO time of the last change. */
-  readonly at?: string;
+/** The answer to POST /v1/pin/clear. */
+export interface PinsCleared {
+  /** How many PINs were remembered and are not any more. */
+  readonly forgotten: number;
 }
 
 /** What the running service does for the control socket. */
@@ -61,8 +55,8 @@ export interface ControlHandlers {
   createKey(label: string): Promise<KeyReport>;
   /** @param forMs after this many milliseconds the configured level comes back. */
   setLogLevel(level: LogLevel, forMs: number | undefined): LogLevelReport;
-  pins(): Promise<PinsReport>;
+  pins(): Promise<readonly PinRecord[]>;
   /** Forgets what is remembered of PINs, of one token (by serial) or of all, and tries the token again. */
-  clearPins(serial: string | undefined): Promise<PinsReport>;
+  clearPins(serial: string | undefined): Promise<PinsCleared>;
   reload(): Promise<ReloadReport>;
 }

@@ -62,8 +62,8 @@ describe('the control socket', () => {
     assert.deepEqual(await client.setLogLevel('debug', 60_000), { level: 'debug' });
     assert.deepEqual(await client.setLogLevel('warn'), { level: 'warn' });
     assert.deepEqual(await client.pins(), []);
-    assert.deepEqual(await client.clearPins(), []);
-    assert.deepEqual(await client.clearPins('abc'), []);
+    assert.deepEqual(await client.clearPins(), { forgotten: 2 });
+    assert.deepEqual(await client.clearPins('abc'), { forgotten: 2 });
     assert.equal((await client.reload()).ok, true);
     assert.deepEqual(asked, [
       ['createKey', 'credhub-2026'],

@@ -72,7 +72,7 @@ export function fakeHandlers(overrides: Partial<ControlHandlers> = {}) {
     pins: () => Promise.resolve([]),
     clearPins: (serial) => {
       asked.push(['clearPins', serial]);
-      return Promise.resolve([]);
+      return Promise.resolve({ forgotten: 2 });
     },
     reload: () => Promise.resolve({ at: '2026-08-01T10:00:00.000Z', ok: true, problems: [], needsRestart: [] }),
     ...overrides,

@@ -1,0 +1,90 @@
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { UsageError, type Command, type OptionSpec } from './command.ts';
+import { COMMANDS } from './commands.ts';
+
+/**
+ * Where the BOSH job has its configuration. The working directory is not looked at: the file names a library to load,
+ * and whoever can write to that directory would choose it.
+ */
+export const DEFAULT_CONFIG = '/var/vcap/jobs/kms-plugin/config/kms-plugin.yml';
+
+const COMMON: Readonly<Record<string, OptionSpec & { readonly short?: string }>> = {
+  config: { type: 'string', hint: 'FILE', help: 'configuration file' },
+  json: { type: 'boolean', help: 'for machines' },
+  help: { type: 'boolean', short: 'h', help: 'show help' },
+  version: { type: 'boolean', help: 'show versions' },
+};
+
+/** The command line, understood. */
+export interface Parsed {
+  /** Undefined: the general help is wanted. */
+  readonly command: Command | undefined;
+  readonly wantsHelp: boolean;
+  readonly operands: readonly string[];
+  readonly values: Readonly<Record<string, unknown>>;
+  readonly configFile: string;
+  readonly json: boolean;
+}
+
+/** @throws UsageError */
+export function parseCommandLine(argv: readonly string[], environment: NodeJS.ProcessEnv): Parsed {
+  // First with the options of all verbs, to find the verb among them; then strictly, with its own.
+  const every = Object.assign({}, COMMON, ...COMMANDS.map((command) => command.options)) as typeof COMMON;
+  const loose = parse(argv, every, false);
+  const asksHelp = loose.positionals[0] === 'help';
+  const words = asksHelp ? loose.positionals.slice(1) : loose.positionals;
+  const command = words.length === 0 && loose.values['version'] === true ? find(['version']) : find(words);
+  if (words.length === 0 && command === undefined) {
+    if (!asksHelp && loose.values['help'] !== true) throw new UsageError('a verb is missing');
+    return { command, wantsHelp: true, operands: [], values: {}, configFile: '', json: false };
+  }
+  if (command === undefined) throw new UsageError(unknown(words));
+  const wantsHelp = asksHelp || loose.values['help'] === true;
+  const { values } = wantsHelp ? loose : parse(argv, { ...COMMON, ...command.options }, true);
+  const operands = words.slice(Math.min(command.words.length, words.length));
+  if (!wantsHelp && operands.length !== command.operands.length) {
+    throw new UsageError(`${command.words.join(' ')} takes ${command.operands.join(', ') || 'no argument'}`);
+  }
+  const { config } = values;
+  const configured = typeof config === 'string' ? config : environment['KMS_PLUGIN_CONFIG'];
+  return {
+    command,
+    wantsHelp,
+    operands,
+    values,
+    configFile: path.resolve(configured ?? DEFAULT_CONFIG),
+    json: values['json'] === true,
+  };
+}
+
+function parse(argv: readonly string[], options: typeof COMMON, strict: boolean) {
+  const specs = Object.entries(options).map(([name, { type, short }]) => {
+    return [name, { type, ...(short === undefined ? {} : { short }) }] as const;
+  });
+  try {
+    const { values, positionals } = parseArgs({
+      args: [...argv],
+      options: Object.fromEntries(specs),
+      strict,
+      allowPositionals: true,
+    });
+    return { values: values as Readonly<Record<string, unknown>>, positionals };
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+/** The verb with the most words that the line begins with. */
+function find(words: readonly string[]): Command | undefined {
+  return COMMANDS.filter((command) => command.words.every((word, at) => words[at] === word)).toSorted(
+    (a, b) => b.words.length - a.words.length,
+  )[0];
+}
+
+function unknown(words: readonly string[]): string {
+  const family = COMMANDS.filter((command) => command.words[0] === words[0]);
+  if (family.length > 0)
+    return `"${words[0]}" wants one of ${family.map(({ words: [, second] }) => second).join(', ')}`;
+  return `there is no verb "${words[0]}"`;
+}

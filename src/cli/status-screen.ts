@@ -1,0 +1,95 @@
+import type { StatusReport } from '../control/index.ts';
+import { moment, paints, plural, span, type Paints } from './format.ts';
+import { keyLines } from './key-lines.ts';
+
+const WIDTH = 12;
+
+/** `kms-plugin status`: the running service on one screen. */
+export function statusScreen(status: StatusReport, colour: boolean, now: Date): string {
+  const paint = paints(colour);
+  return [
+    `kms-plugin ${status.version}, process ${status.pid}, up ${span(status.uptimeSeconds)} (since ${moment(status.started)})`,
+    paint.faint(`${status.configFile}, log level ${status.logLevel}`),
+    '',
+    ...section('state', [stateLine(status, paint)]),
+    ...section('token', tokenLines(status, paint, now)),
+    ...section('listeners', listenerLines(status, paint, now)),
+    ...section(
+      'keys',
+      status.keys.flatMap((key) => keyLines(key, paint)),
+    ),
+    ...section('calls', callLines(status)),
+    ...section('reload', reloadLines(status, paint)),
+    ...section('warnings', status.warnings.map(paint.notice)),
+  ].join('\n');
+}
+
+function section(name: string, lines: readonly string[]): string[] {
+  return lines.map((line, at) => (at === 0 ? name : '').padEnd(WIDTH) + line);
+}
+
+function stateLine({ health }: StatusReport, paint: Paints): string {
+  const key = health.activeKeyId === undefined ? '' : `, encrypting with key ${health.activeKeyId}`;
+  return health.ok ? `${paint.good('ready')}${key}` : paint.bad(`not ready: ${health.reason}`);
+}
+
+function tokenLines({ token }: StatusReport, paint: Paints, now: Date): string[] {
+  const state = token.state === 'ready' ? paint.good('ready') : paint.bad(`${token.state}: ${token.reason}`);
+  const { process: child, module, token: found } = token;
+  const lines = [`${state}, since ${moment(token.since)}`];
+  if (found !== undefined) {
+    const { label, serial, slot, manufacturer, model, firmware } = found;
+    lines.push(`"${label}", serial ${serial}, slot ${slot}: ${manufacturer} ${model}, firmware ${firmware}`);
+  }
+  const about = [module.description, module.version].filter((text) => text !== undefined).join(' ');
+  lines.push(`${module.path}${about === '' ? '' : ` (${about})`}`);
+  const facts = [
+    child.pid === undefined ? 'no process' : `process ${child.pid}`,
+    plural(child.restarts, 'restart'),
+    ...(token.sessions === undefined ? [] : [`${token.sessions.open} of ${plural(token.sessions.limit, 'session')}`]),
+    ...(token.profile === undefined ? [] : [`profile ${token.profile}`]),
+    ...(token.lastGood === undefined ? [] : [`last good answer ${ago(token.lastGood, now)}`]),
+  ];
+  lines.push(facts.join(', '));
+  if (token.lastError !== undefined) {
+    lines.push(paint.notice(`last error ${ago(token.lastError.at, now)}: ${token.lastError.message}`));
+  }
+  return lines;
+}
+
+function listenerLines({ listeners }: StatusReport, paint: Paints, now: Date): string[] {
+  return listeners.map(({ name, endpoint, apis, tls, connections, certificateExpires }) => {
+    const head = `${name}  ${endpoint}  ${apis.join(', ')}, ${plural(connections, 'connection')}, `;
+    if (!tls || certificateExpires === undefined) return `${head}${tls ? 'TLS' : 'no TLS'}`;
+    const left = (Date.parse(certificateExpires) - now.getTime()) / 1000;
+    const until = `TLS until ${certificateExpires.slice(0, 10)}`;
+    if (left <= 0) return head + paint.bad(`${until}: the certificate has run out`);
+    return head + (left < 30 * 86_400 ? paint.notice(`${until}: ${span(left)} left`) : until);
+  });
+}
+
+function callLines({ calls }: StatusReport): string[] {
+  const byMethod = new Map<string, string[]>();
+  for (const { api, method, status, count } of calls.finished) {
+    const name = `${api} ${method}`;
+    byMethod.set(name, [...(byMethod.get(name) ?? []), `${count} ${status}`]);
+  }
+  return [
+    `${calls.inFlight} in flight, ${calls.queued} queued, ${calls.waiting} waiting for the token`,
+    ...[...byMethod].map(([name, counts]) => `${name}: ${counts.join(', ')}`),
+  ];
+}
+
+function reloadLines({ lastReload }: StatusReport, paint: Paints): string[] {
+  if (lastReload === undefined) return [];
+  const { at, ok, problems, needsRestart } = lastReload;
+  return [
+    ok ? `taken at ${moment(at)}` : paint.bad(`failed at ${moment(at)}; the old configuration goes on`),
+    ...problems.map(paint.bad),
+    ...needsRestart.map((property) => paint.notice(`${property} takes effect only after a restart`)),
+  ];
+}
+
+function ago(iso: string, now: Date): string {
+  return `${span((now.getTime() - Date.parse(iso)) / 1000)} ago`;
+}

@@ -1,0 +1,29 @@
+import { loadConfig } from '../../config/index.ts';
+import { ControlClient, ServiceUnavailableError } from '../../control/index.ts';
+import { clearPins } from '../../token/index.ts';
+import { EXIT, type Invocation } from '../command.ts';
+import { plural } from '../format.ts';
+import { requireOwnStateDir } from '../own-state-dir.ts';
+
+/** Works on state_dir itself; then tells the service, if it runs, to try again at once. */
+export async function run({ configFile, option, json, print, printJson, complain }: Invocation): Promise<number> {
+  const { stateDir, controlSocket } = loadConfig(configFile);
+  const serial = option('serial');
+  requireOwnStateDir(stateDir);
+  const forgotten = await clearPins(stateDir, serial);
+  const told = await tell(new ControlClient(controlSocket), serial, complain);
+  if (json) printJson({ forgotten, serviceTold: told });
+  else print(`${plural(forgotten, 'remembered PIN')} forgotten${told ? '; the service tries its PIN now' : ''}`);
+  return EXIT.ok;
+}
+
+async function tell(client: ControlClient, serial: string | undefined, complain: (text: string) => void) {
+  try {
+    await client.clearPins(serial);
+    return true;
+  } catch (error) {
+    const down = error instanceof ServiceUnavailableError && error.why === 'down';
+    if (!down) complain(`the running service was not told: ${(error as Error).message}`);
+    return false;
+  }
+}

@@ -1,0 +1,89 @@
+import { ConfigError, describeChanges, describeProblem, loadConfig, type Config } from '../config/index.ts';
+import type { ReloadReport } from '../control/index.ts';
+import type { Log } from '../log/index.ts';
+
+/** What takes over a new configuration while running. */
+export interface Reloadable {
+  readonly api: { reload(listeners: Config['listeners'], limits: Config['limits']): Promise<void> };
+  readonly keyring: { reload(config: Config): void };
+  readonly level: { configure(level: Config['log']['level']): void };
+}
+
+/**
+ * The configuration that the service runs on, and its exchange at SIGHUP: a faulty file changes nothing. What only a
+ * restart can change stays as it is and is named until the restart.
+ */
+export class Configuration {
+  readonly #log: Log;
+  #running: Config;
+  #last: ReloadReport | undefined;
+  #queue: Promise<unknown> = Promise.resolve();
+
+  constructor(config: Config, log: Log) {
+    this.#running = config;
+    this.#log = log;
+  }
+
+  get running(): Config {
+    return this.#running;
+  }
+
+  get lastReload(): ReloadReport | undefined {
+    return this.#last;
+  }
+
+  /** Loads the file again and hands it on; one reload after the other. Never rejects. */
+  reload(parts: Reloadable): Promise<ReloadReport> {
+    const done = this.#queue.then(async () => {
+      const result = await this.#exchange(parts);
+      this.#last = { at: new Date().toISOString(), ...result };
+      this.#tell(this.#last);
+      return this.#last;
+    });
+    this.#queue = done;
+    return done;
+  }
+
+  async #exchange(parts: Reloadable): Promise<Omit<ReloadReport, 'at'>> {
+    try {
+      const next = loadConfig(this.#running.file);
+      const taken = withoutRestart(this.#running, next);
+      const { needsRestart } = describeChanges(taken, next);
+      // Certificates can still be refused here, so they come first: all or nothing.
+      await parts.api.reload(taken.listeners, taken.limits);
+      parts.keyring.reload(taken);
+      parts.level.configure(taken.log.level);
+      this.#running = taken;
+      return { ok: true, problems: [], needsRestart };
+    } catch (error) {
+      const problems = error instanceof ConfigError ? error.problems.map(describeProblem) : [(error as Error).message];
+      return { ok: false, problems, needsRestart: [] };
+    }
+  }
+
+  #tell({ ok, problems, needsRestart }: ReloadReport): void {
+    const file = this.#running.file;
+    for (const problem of problems) this.#log.error(`new configuration not taken: ${problem}`, { file });
+    if (!ok) {
+      this.#log.error('the old configuration goes on; mend the file and send SIGHUP again', { file });
+      return;
+    }
+    for (const property of needsRestart) {
+      this.#log.warn(`${property} has changed in the file and takes effect only after a restart`, { file });
+    }
+    for (const warning of this.#running.warnings) this.#log.warn(warning, { file });
+    this.#log.info('new configuration taken', { file });
+  }
+}
+
+/** `next` as far as a running service can follow it. */
+function withoutRestart(running: Config, next: Config): Config {
+  const listeners = running.listeners.map((old) => {
+    const wanted = next.listeners.find(({ name }) => name === old.name) ?? old;
+    const tls = old.tls === undefined ? undefined : (wanted.tls ?? old.tls);
+    const { endpoint, mode } = old;
+    return { ...wanted, endpoint, mode, ...(tls === undefined ? {} : { tls }) };
+  });
+  const { stateDir, controlSocket, token, health } = running;
+  return { ...next, listeners, stateDir, controlSocket, token, health };
+}

@@ -1,0 +1,158 @@
+import type { ApiServer } from '../api/index.ts';
+import { ownCall } from '../call/index.ts';
+import type { Config } from '../config/index.ts';
+import {
+  CLIENT_DEADLINE_MS,
+  createControlServer,
+  openHealthServer,
+  type ControlHandlers,
+  type HealthServer,
+} from '../control/index.ts';
+import { KmsError } from '../errors/index.ts';
+import type { KeyReport } from '../keyring/index.ts';
+import type { Logger } from '../log/index.ts';
+import { claimSocket, type SocketClaim } from '../socket/index.ts';
+import { clearPins, describePins, type Token } from '../token/index.ts';
+import { LevelSwitch } from './log-level.ts';
+import type { OwnedKeyring, Parts } from './parts.ts';
+import { Configuration } from './reload.ts';
+import { listenersReachable, statusReport } from './status.ts';
+
+/** Kept back from the time for calls in flight, to close the token and the log in. */
+const CLOSING_MS = 500;
+
+/** The running service: token, keyring, listeners, control socket and health port, put together. */
+export class Service {
+  readonly #log: Logger;
+  readonly #version: string;
+  readonly #started = new Date();
+  readonly #warnings: readonly string[];
+  readonly #configuration: Configuration;
+  readonly #level: LevelSwitch;
+  readonly #token: Token;
+  readonly #keyring: OwnedKeyring;
+  readonly #api: ApiServer;
+  readonly #stopWatching: () => void;
+  #health: HealthServer | undefined;
+  #control: SocketClaim | undefined;
+  #stopping: Promise<void> | undefined;
+
+  /** Creates the rooms; the token is reached and the keys are looked for in the background. */
+  constructor(config: Config, parts: Parts, log: Logger, version: string, warnings: readonly string[]) {
+    this.#log = log;
+    this.#version = version;
+    this.#warnings = warnings;
+    this.#configuration = new Configuration(config, log.child('service'));
+    this.#level = new LevelSwitch(log, config.log.level);
+    const { stateDir, directory, limits, listeners } = config;
+    this.#token = parts.createToken({ config: config.token, stateDir, directory, limits, log: log.child('token') });
+    this.#keyring = parts.createKeyring({ token: this.#token, config, stateDir, log: log.child('keyring') });
+    this.#api = parts.createApiServer({
+      listeners,
+      limits,
+      keyring: this.#keyring,
+      log: log.child('api'),
+      version,
+    });
+    this.#stopWatching = this.#watch();
+    this.#keyring.start();
+  }
+
+  /** Opens the control socket, the health port and the listeners; waits for no HSM. */
+  async open(): Promise<void> {
+    const { controlSocket, health, listeners } = this.#configuration.running;
+    this.#health = openHealthServer(
+      health,
+      { live: () => listenersReachable(this.#configuration.running), ready: () => this.#ready() },
+      this.#log.child('health'),
+    );
+    const server = createControlServer(this.#handlers(), this.#log.child('control'));
+    this.#control = await claimSocket(server, { kind: 'path', path: controlSocket }, { mode: 0o600 });
+    await this.#api.open();
+    this.#log.info('listening', {
+      listeners: Object.fromEntries(this.#api.listeners().map(({ name, endpoint }) => [name, endpoint])),
+      control_socket: controlSocket,
+      health: `${health.address}:${health.port}`,
+      configured_listeners: listeners.length,
+    });
+  }
+
+  async reload(): Promise<void> {
+    await this.#configuration.reload({ api: this.#api, keyring: this.#keyring, level: this.#level });
+  }
+
+  /** No new connections, calls in flight end, everything is closed: within limits.shutdown. Called twice, done once. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#close();
+    return this.#stopping;
+  }
+
+  async #close(): Promise<void> {
+    const { shutdownMs } = this.#configuration.running.limits;
+    const closingMs = Math.min(CLOSING_MS, shutdownMs / 2);
+    await this.#api.shutdown(shutdownMs - closingMs);
+    this.#stopWatching();
+    const closed = Promise.allSettled([
+      this.#control?.release(),
+      this.#health?.close(),
+      Promise.resolve(this.#keyring.close()).then(() => this.#token.close()),
+    ]);
+    await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, closingMs).unref())]);
+  }
+
+  #ready(): { ok: boolean; reason: string } {
+    if (this.#stopping !== undefined) return { ok: false, reason: 'the service is shutting down' };
+    const { ok, reason } = this.#keyring.health();
+    return { ok, reason };
+  }
+
+  /** One line for each change between ready and not ready. */
+  #watch(): () => void {
+    let last: string | undefined;
+    return this.#keyring.onChange(() => {
+      const { ok, reason, activeKeyId } = this.#keyring.health();
+      if (reason === last) return;
+      last = reason;
+      if (ok) this.#log.info('ready', { active_key: activeKeyId });
+      else this.#log.warn('not ready', { kind: 'not-ready', reason });
+    });
+  }
+
+  #handlers(): ControlHandlers {
+    const { stateDir } = this.#configuration.running;
+    return {
+      status: () =>
+        statusReport({
+          version: this.#version,
+          started: this.#started,
+          config: this.#configuration.running,
+          logLevel: this.#log.level,
+          keyring: this.#keyring,
+          token: this.#token,
+          api: this.#api,
+          lastReload: this.#configuration.lastReload,
+          warnings: this.#warnings,
+        }),
+      keys: () => this.#keyring.keys(),
+      createKey: (label) => this.#createKey(label),
+      setLogLevel: (level, forMs) => this.#level.set(level, forMs),
+      pins: () => Promise.resolve(describePins(stateDir)),
+      clearPins: async (serial) => {
+        const forgotten = await clearPins(stateDir, serial);
+        this.#log.info('PIN memory cleared by an operator', { serial: serial ?? 'all', forgotten });
+        this.#token.reconnect();
+        return { forgotten };
+      },
+      reload: () => this.#configuration.reload({ api: this.#api, keyring: this.#keyring, level: this.#level }),
+    };
+  }
+
+  async #createKey(label: string): Promise<KeyReport> {
+    // A little less than the verb waits, so that it hears what went wrong.
+    await this.#keyring.createKey(label, ownCall(CLIENT_DEADLINE_MS - 500));
+    const report = this.#keyring.keys().find((key) => key.label === label);
+    if (report === undefined) throw new KmsError('key-missing', `the key ${label} was made and is not listed any more`);
+    this.#log.info('key created by an operator', { label, key_ids: report.found.map((key) => key.keyIds[0]) });
+    return report;
+  }
+}

@@ -1,0 +1,27 @@
+import { mkdirSync, statSync } from 'node:fs';
+
+/** A start that cannot go on; `message` is for operators. */
+export class StartError extends Error {
+  override readonly name = 'StartError';
+}
+
+/**
+ * Makes state_dir with mode 0700 when it is missing; its parents must exist, since a wrong path is likelier than a
+ * missing one. Gives a warning when others may enter a directory that was there already.
+ */
+export function prepareStateDir(stateDir: string): string | undefined {
+  try {
+    mkdirSync(stateDir, { mode: 0o700 });
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code !== 'EEXIST') {
+      const mend = 'make its parent directory, writable for this user, or set another state_dir';
+      throw new StartError(`cannot make state_dir ${stateDir} (${message}): ${mend}`);
+    }
+  }
+  const found = statSync(stateDir);
+  if (!found.isDirectory()) throw new StartError(`state_dir ${stateDir} is not a directory: move it away`);
+  if ((found.mode & 0o077) === 0) return undefined;
+  const mode = (found.mode & 0o777).toString(8).padStart(4, '0');
+  return `state_dir ${stateDir} has mode ${mode}: only its owner should reach it; chmod 0700`;
+}

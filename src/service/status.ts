@@ -1,0 +1,52 @@
+import { lstatSync } from 'node:fs';
+import type { ApiServer } from '../api/index.ts';
+import type { Config } from '../config/index.ts';
+import type { Health, ReloadReport, StatusReport } from '../control/index.ts';
+import type { Keyring } from '../keyring/index.ts';
+import type { Token } from '../token/index.ts';
+
+/** What a status report is made of. */
+export interface StatusParts {
+  readonly version: string;
+  readonly started: Date;
+  readonly config: Config;
+  readonly logLevel: string;
+  readonly keyring: Keyring;
+  readonly token: Token;
+  readonly api: ApiServer;
+  readonly lastReload: ReloadReport | undefined;
+  /** Beside the configuration's own. */
+  readonly warnings: readonly string[];
+}
+
+/** All that the rooms report, from memory: neither the HSM nor the disk is asked. */
+export function statusReport(parts: StatusParts): StatusReport {
+  return {
+    version: parts.version,
+    pid: process.pid,
+    started: parts.started.toISOString(),
+    uptimeSeconds: Math.floor((Date.now() - parts.started.getTime()) / 1000),
+    configFile: parts.config.file,
+    logLevel: parts.logLevel,
+    health: parts.keyring.health(),
+    listeners: parts.api.listeners(),
+    keys: parts.keyring.keys(),
+    token: parts.token.report(),
+    calls: parts.api.calls(),
+    warnings: [...parts.config.warnings, ...parts.warnings],
+    ...(parts.lastReload === undefined ? {} : { lastReload: parts.lastReload }),
+  };
+}
+
+/**
+ * Whether every listener can be reached: its socket still has its name. Somebody who removes it cuts every new client
+ * off, and only a restart mends that.
+ */
+export function listenersReachable(config: Config): Health {
+  for (const { name, endpoint } of config.listeners) {
+    if (endpoint.kind !== 'path') continue;
+    if (lstatSync(endpoint.path, { throwIfNoEntry: false })?.isSocket() === true) continue;
+    return { ok: false, reason: `the socket ${endpoint.path} of listener ${name} is gone: restart the service` };
+  }
+  return { ok: true, reason: 'ok' };
+}

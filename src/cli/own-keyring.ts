@@ -1,7 +1,8 @@
 import { ownCall } from '../call/index.ts';
 import type { Config } from '../config/index.ts';
 import { KmsError } from '../errors/index.ts';
-import { createKeyring, type Keyring, type KeyReport } from '../keyring/index.ts';
+import * as keyrings from '../keyring/index.ts';
+import type { Keyring, KeyReport } from '../keyring/index.ts';
 import type { Log } from '../log/index.ts';
 import { preventCoreFiles, refuseDebugger } from '../process/index.ts';
 import { prepareStateDir, type OwnedKeyring } from '../service/index.ts';
@@ -27,7 +28,7 @@ export async function withOwnKeyring<T>(config: Config, work: (keyring: OwnedKey
   const token = createToken({ config: config.token, stateDir, directory, limits, log });
   // A command must not make keys by itself.
   const keys = config.keys.map((key) => ({ ...key, create: false }));
-  const keyring: OwnedKeyring = createKeyring({ token, config: { ...config, keys }, stateDir, log });
+  const keyring: OwnedKeyring = keyrings.createKeyring({ token, config: { ...config, keys }, stateDir, log });
   try {
     keyring.start();
     await settled(keyring);

@@ -34,8 +34,11 @@ export function withFile<T>(file: string, use: (descriptor: number, stats: Stats
 }
 
 /** Reads a whole file; the caller zeroes the bytes of a secret. */
-export function readSmallFile(file: string, maxBytes: number): { readonly bytes: Buffer } | FileTrouble {
-  return withFile(file, (descriptor, { size }) => {
+export function readSmallFile(
+  file: string,
+  maxBytes: number,
+): { readonly bytes: Buffer; readonly mode: number } | FileTrouble {
+  return withFile(file, (descriptor, { size, mode }) => {
     if (size > maxBytes) return { trouble: `is larger than ${maxBytes} bytes` };
     const bytes = Buffer.alloc(size);
     let filled = 0;
@@ -44,7 +47,7 @@ export function readSmallFile(file: string, maxBytes: number): { readonly bytes:
       if (count === 0) break;
       filled += count;
     }
-    return { bytes: bytes.subarray(0, filled) };
+    return { bytes: bytes.subarray(0, filled), mode };
   });
 }
 

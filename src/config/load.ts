@@ -7,7 +7,7 @@ import { checkState } from './check/state.ts';
 import { checkToken } from './check/token.ts';
 import { ConfigError, Sheet, type Problem } from './problems.ts';
 import { readDocument } from './read/document.ts';
-import { readFields } from './schema.ts';
+import { readFields, type FileDraft } from './schema.ts';
 import type { Config } from './types.ts';
 
 export interface ConfigCheck {
@@ -22,7 +22,7 @@ export interface ConfigCheck {
  * Reads and checks the configuration file and everything that it names. Nothing is made, changed, locked or connected
  * to; of the PIN file only the size and the last byte are read.
  *
- * @throws {ConfigError} with all problems, in the order of the file's sections.
+ * @throws {ConfigError} with all problems, in the order of the file's lines.
  */
 export function loadConfig(file: string): Config {
   const { config, problems, warnings } = checkConfig(file);
@@ -37,7 +37,15 @@ export function checkConfig(file: string): ConfigCheck {
   const sheet = new Sheet(absolute, path.dirname(absolute));
   const document = readDocument(sheet);
   const draft = document === undefined ? undefined : readFields(document, '', sheet);
-  if (draft === undefined) return { problems: sheet.problems, warnings: sheet.warnings };
+  if (draft !== undefined) checkAll(draft, sheet);
+  if (draft !== undefined && sheet.problems.length === 0) {
+    return { config: assemble(draft, sheet), problems: [], warnings: sheet.warnings };
+  }
+  const problems = sheet.problems.toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0));
+  return { problems, warnings: sheet.warnings };
+}
+
+function checkAll(draft: FileDraft, sheet: Sheet): void {
   checkState(draft, sheet);
   checkListeners(draft, sheet);
   checkToken(draft, sheet);
@@ -45,6 +53,4 @@ export function checkConfig(file: string): ConfigCheck {
   checkScheme(draft, sheet);
   checkLimits(draft, sheet);
   checkHealth(draft, sheet);
-  if (sheet.problems.length > 0) return { problems: sheet.problems, warnings: sheet.warnings };
-  return { config: assemble(draft, sheet), problems: [], warnings: sheet.warnings };
 }

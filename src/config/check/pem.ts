@@ -41,10 +41,10 @@ export function readPrivateKey(property: string, file: string | undefined, sheet
     sheet.problem(property, `names ${file}, which ${read.trouble}`, 'name a PEM file that the plugin can read');
     return undefined;
   }
-  const { bytes } = read;
+  const { bytes, mode } = read;
   try {
     const key = createPrivateKey(bytes);
-    warnIfOpen(property, file, sheet);
+    warnIfOpen(property, file, mode, sheet);
     return key;
   } catch {
     if (bytes.includes('ENCRYPTED')) {

@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { readSync } from 'node:fs';
 import { withFile } from '../files.ts';
-import { shown, type Sheet } from '../problems.ts';
+import type { Sheet } from '../problems.ts';
 import { joinProperty } from '../read/document.ts';
 import type { FileDraft, TokenDraft } from '../schema.ts';
 import { warnIfOpen } from './secret-file.ts';
@@ -47,14 +47,14 @@ function checkPin(token: TokenDraft, sheet: Sheet): void {
 /** Looks at size and last byte only: this process never holds the PIN. */
 function checkPinFile(file: string, newline: TokenDraft['pin_file_newline'], sheet: Sheet): void {
   const property = 'token.pin_file';
-  const seen = withFile(file, (descriptor, { size }) => ({ size, last: lastByte(descriptor, size) }));
+  const seen = withFile(file, (descriptor, { size, mode }) => ({ size, mode, last: lastByte(descriptor, size) }));
   if ('trouble' in seen) {
     // A bare name that is no file may be the PIN itself, put into the wrong place.
     const which = path.dirname(file) === sheet.directory ? 'names a file that' : `names ${file}, which`;
     sheet.problem(property, `${which} ${seen.trouble}`, 'name a file that holds the PIN and that the plugin can read');
     return;
   }
-  warnIfOpen(property, file, sheet);
+  warnIfOpen(property, file, seen.mode, sheet);
   const endsInLineFeed = seen.last === LINE_FEED;
   if (seen.size === 0 || (seen.size === 1 && endsInLineFeed && newline !== 'keep')) {
     sheet.problem(property, `names ${file}, which is empty`, "write the PIN into it: printf %s 'PIN' > FILE");
@@ -79,7 +79,11 @@ function lastByte(descriptor: number, size: number): number | undefined {
 function checkVariable(name: string, value: string, sheet: Sheet): void {
   const property = joinProperty('token.environment', name);
   if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) {
-    sheet.problem(property, `has ${shown(name)} for a name`, 'use letters, digits and "_", and begin with no digit');
+    sheet.problem(
+      property,
+      'is no name for an environment variable',
+      'use letters, digits and "_", and begin with no digit',
+    );
   } else if (name === 'UV_THREADPOOL_SIZE') {
     sheet.problem(property, 'is set by the plugin itself', 'remove it and set token.sessions');
   } else if (/^(NODE_|UV_|LD_PRELOAD$|LD_AUDIT$)/.test(name)) {

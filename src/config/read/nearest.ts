@@ -1,12 +1,14 @@
 /** The known name that `name` was probably meant to be, or undefined when none is near. */
 export function nearest(name: string, known: readonly string[]): string | undefined {
   const wanted = plain(name);
-  if (wanted.length > 60) return undefined;
-  const near = known
-    .map((candidate) => ({ candidate, distance: distance(wanted, plain(candidate)) }))
-    .filter(({ candidate, distance: d }) => d <= Math.max(1, Math.floor(candidate.length / 3)))
+  if (wanted.length < 2 || wanted.length > 60) return undefined;
+  const candidates = known.map((candidate) => ({ candidate, distance: distance(wanted, plain(candidate)) }));
+  const near = candidates
+    .filter(({ candidate, distance: edits }) => edits <= Math.floor(candidate.length / 3))
     .sort((a, b) => a.distance - b.distance)[0];
-  return near?.candidate ?? known.find((candidate) => wanted.length >= 3 && plain(candidate).startsWith(wanted));
+  // `pin` for pin_file, `warning` for warn.
+  const longer = known.find((candidate) => plain(candidate).startsWith(wanted) || wanted.startsWith(plain(candidate)));
+  return near?.candidate ?? longer;
 }
 
 /** pinFile, pin-file and PIN_FILE are all pin_file. */

@@ -22,16 +22,20 @@ export interface ProvisionJob {
   readonly module: string;
   /** NSS takes its database directory here. */
   readonly libraryParameters?: string;
-  /** Initialise the first slot whose token is not initialised (or the slot of this index). */
+  /** Initialises the first slot whose token is not initialised. */
   readonly initToken?: {
     readonly label: string;
     readonly soPin: string;
     readonly pin: string;
-    readonly slotIndex?: number;
+    /** The token of that label is there already and lacks only its user's PIN (NSS). */
+    readonly existing?: boolean;
+    /** The security officer's PIN of a new token, to be changed at once (openCryptoki). */
+    readonly firstSoPin?: string;
+    /** A user's PIN that the security officer has set must be changed by the user before it is good (openCryptoki). */
+    readonly changeUserPin?: boolean;
   };
   readonly label: string;
   readonly pin: string;
-  /** NSS logs in to read-write sessions only once its database has a password. */
   readonly keys: readonly KeyJob[];
   /** Labels of secret keys to destroy. */
   readonly destroy: readonly string[];
@@ -83,55 +87,74 @@ function findSlot(module: pkcs11js.PKCS11, label: string): pkcs11js.Handle {
 }
 
 function initToken(module: pkcs11js.PKCS11, job: NonNullable<ProvisionJob['initToken']>): void {
-  const slots = module.C_GetSlotList(true);
-  const slot =
-    job.slotIndex === undefined
-      ? slots.find((candidate) => (module.C_GetTokenInfo(candidate).flags & p11.CKF_TOKEN_INITIALIZED) === 0)
-      : slots[job.slotIndex];
-  if (slot === undefined) throw new Error('no slot is free for a new token');
-  // PKCS#11 wants the label padded to 32 bytes, and pkcs11js does not pad it.
-  module.C_InitToken(slot, job.soPin, job.label.padEnd(32));
+  let soPin = job.soPin;
+  if (job.existing !== true) {
+    soPin = job.firstSoPin ?? soPin;
+    const slot = module
+      .C_GetSlotList(true)
+      .find((candidate) => (module.C_GetTokenInfo(candidate).flags & p11.CKF_TOKEN_INITIALIZED) === 0);
+    if (slot === undefined) throw new Error('no slot is free for a new token');
+    // PKCS#11 wants the label padded to 32 bytes, and pkcs11js does not pad it.
+    module.C_InitToken(slot, soPin, job.label.padEnd(32));
+  }
   const session = module.C_OpenSession(findSlot(module, job.label), p11.CKF_SERIAL_SESSION | p11.CKF_RW_SESSION);
-  module.C_Login(session, p11.CKU_SO, job.soPin);
-  module.C_InitPIN(session, job.pin);
+  module.C_Login(session, p11.CKU_SO, soPin);
+  if (soPin !== job.soPin) module.C_SetPIN(session, soPin, job.soPin);
+  const first = job.changeUserPin === true ? '00000000' : job.pin;
+  module.C_InitPIN(session, first);
   module.C_Logout(session);
+  if (first !== job.pin) {
+    module.C_Login(session, p11.CKU_USER, first);
+    module.C_SetPIN(session, first, job.pin);
+    module.C_Logout(session);
+  }
   module.C_CloseSession(session);
 }
 
-function run(job: ProvisionJob): ProvisionAnswer {
-  const module = new p11.PKCS11();
-  module.load(job.module);
+function start(module: pkcs11js.PKCS11, job: ProvisionJob): void {
   module.C_Initialize({
     flags: p11.CKF_OS_LOCKING_OK,
     // pkcs11js drops the last character of libraryParameters.
     ...(job.libraryParameters === undefined ? {} : { libraryParameters: `${job.libraryParameters} ` }),
   });
-  try {
-    if (job.initToken !== undefined) initToken(module, job.initToken);
-    const slot = findSlot(module, job.label);
-    const serial = module.C_GetTokenInfo(slot).serialNumber.trim();
-    if (job.keys.length + job.destroy.length > 0) {
-      const session = module.C_OpenSession(slot, p11.CKF_SERIAL_SESSION | p11.CKF_RW_SESSION);
-      module.C_Login(session, p11.CKU_USER, job.pin);
-      for (const label of job.destroy) {
-        module.C_FindObjectsInit(session, [
-          { type: p11.CKA_CLASS, value: p11.CKO_SECRET_KEY },
-          { type: p11.CKA_LABEL, value: label },
-        ]);
-        const found = module.C_FindObjects(session, 100);
-        module.C_FindObjectsFinal(session);
-        for (const object of found) module.C_DestroyObject(session, object);
-      }
-      for (const key of job.keys) {
-        const template = keyTemplate(key);
-        if (key.value !== undefined) module.C_CreateObject(session, template);
-        else {
-          const mechanism = key.kind === 'aes' ? p11.CKM_AES_KEY_GEN : p11.CKM_GENERIC_SECRET_KEY_GEN;
-          module.C_GenerateKey(session, { mechanism }, template);
-        }
-      }
+}
+
+function changeKeys(module: pkcs11js.PKCS11, slot: pkcs11js.Handle, job: ProvisionJob): void {
+  const session = module.C_OpenSession(slot, p11.CKF_SERIAL_SESSION | p11.CKF_RW_SESSION);
+  module.C_Login(session, p11.CKU_USER, job.pin);
+  for (const label of job.destroy) {
+    module.C_FindObjectsInit(session, [
+      { type: p11.CKA_CLASS, value: p11.CKO_SECRET_KEY },
+      { type: p11.CKA_LABEL, value: label },
+    ]);
+    const found = module.C_FindObjects(session, 100);
+    module.C_FindObjectsFinal(session);
+    for (const object of found) module.C_DestroyObject(session, object);
+  }
+  for (const key of job.keys) {
+    const template = keyTemplate(key);
+    if (key.value !== undefined) module.C_CreateObject(session, template);
+    else {
+      const mechanism = key.kind === 'aes' ? p11.CKM_AES_KEY_GEN : p11.CKM_GENERIC_SECRET_KEY_GEN;
+      module.C_GenerateKey(session, { mechanism }, template);
     }
-    return { slot: slot.readUInt32LE(0), serial };
+  }
+}
+
+function run(job: ProvisionJob): ProvisionAnswer {
+  const module = new p11.PKCS11();
+  module.load(job.module);
+  start(module, job);
+  try {
+    if (job.initToken !== undefined) {
+      initToken(module, job.initToken);
+      // SoftHSM2 gives a new token another slot number at its next start.
+      module.C_Finalize();
+      start(module, job);
+    }
+    const slot = findSlot(module, job.label);
+    if (job.keys.length + job.destroy.length > 0) changeKeys(module, slot, job);
+    return { slot: slot.readUInt32LE(0), serial: module.C_GetTokenInfo(slot).serialNumber.trim() };
   } finally {
     module.C_Finalize();
   }

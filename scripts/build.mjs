@@ -11,7 +11,6 @@ const staging = path.join(root, `.dist-${process.pid}`);
 const entries = {
   'kms-plugin': 'src/cli/main.ts',
   'token-process': 'src/token/process/main.ts',
-  watchdog: 'src/token/process/watchdog.ts',
 };
 
 const versionIn = (file) => JSON.parse(readFileSync(path.join(root, file), 'utf8')).version;

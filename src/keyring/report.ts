@@ -22,6 +22,8 @@ export interface FoundKeyReport {
   /** Operations since the service started. */
   readonly encrypts: number;
   readonly decrypts: number;
+  /** ISO time at which this host saw a key under the label first. */
+  readonly firstSeen?: string;
   /** ISO time of the last use, if any. */
   readonly lastUsed?: string;
 }

@@ -10,23 +10,34 @@ export type TokenState = 'starting' | 'ready' | 'away' | 'refused';
 export interface TokenKey {
   /** The label it was found under. */
   readonly label: string;
-  /** Every id that can be computed for it, 32 hex digits; the first is this token's natural one. */
-  readonly ids: readonly string[];
-  readonly idKinds: readonly ('check-value' | 'cka-id')[];
+  /** Every id that can be computed for it, with how; the first is the one that this token's scheme calls for. */
+  readonly ids: readonly { readonly id: string; readonly kind: KeyIdKind }[];
+  /** Scheme that it encrypts with on this token. */
   readonly scheme: TokenScheme;
+  /** Who chooses the IV: what this side chooses is counted, what the HSM makes is checked. */
+  readonly ivBy: 'caller' | 'hsm';
+  /** Largest value in bytes that one call of this token takes; undefined where no limit is known. */
+  readonly maxValueBytes: number | undefined;
   readonly sizeBits: number | undefined;
   readonly attributes: Readonly<Record<string, boolean | string | undefined>>;
-  /** Why it must not be used, in the operator's words; empty when it may. */
+  /** Why it cannot be used at all, in the operator's words; empty when it can. */
   readonly problems: readonly string[];
-  /** Problems that `allow_unsafe` accepts (extractable, not sensitive …). */
+  /** Why it cannot encrypt, though it may decrypt. */
+  readonly sealProblems: readonly string[];
+  /** What `allow_unsafe` accepts with a warning (extractable, not sensitive, another size). */
   readonly unsafe: readonly string[];
 }
+
+/** 'check-value': from an AES block (and an HMAC) under the key. 'cka-id': from CKA_ID, where the token forbids both. */
+export type KeyIdKind = 'check-value' | 'cka-id';
 
 /** A listed key to look for. */
 export interface KeyQuery {
   readonly label: string;
   readonly macLabel: string | undefined;
   readonly sizeBits: 128 | 192 | 256;
+  /** The active key: asked for first, and its scheme tried before it is used. */
+  readonly active: boolean;
 }
 
 /**
@@ -34,6 +45,12 @@ export interface KeyQuery {
  * token process's death are its own affair: a call fails only when contract times have passed.
  */
 export interface Token {
+  /** Starts to reach the token, with the listed keys to look for there. Returns at once. */
+  start(queries: readonly KeyQuery[]): void;
+  /** The listed keys as last found; empty before. */
+  keys(): readonly TokenKey[];
+  /** Resolves when the token can be asked. Throws like `seal`. */
+  ready(call: Call): Promise<void>;
   /** Seals `plaintext` with the key of that id: the body of `scheme`'s ciphertext (IV, ciphertext, tag). */
   seal(keyId: string, scheme: TokenScheme, associatedData: Buffer, plaintext: Buffer, call: Call): Promise<Buffer>;
   /** The reverse. Throws 'not-authentic' only when that is proven. */
@@ -45,7 +62,9 @@ export interface Token {
   report(): TokenReport;
   /** Calls back after every change of state; returns the function that ends it. */
   onChange(listener: () => void): () => void;
-  /** Tries again at once (after `pin clear`, or an operator's wish). */
+  /** Known-answer call, for health. Throws like `seal`. */
+  probe(call: Call): Promise<void>;
+  /** Tries again at once where it waits for an operator (after `pin clear`, or a new PIN). */
   reconnect(): void;
   close(): Promise<void>;
 }
@@ -57,7 +76,11 @@ export interface TokenReport {
   readonly reason: string;
   /** ISO time since when it is in this state. */
   readonly since: string;
-  readonly process: { readonly pid: number | undefined; readonly restarts: number; readonly started: string | undefined };
+  readonly process: {
+    readonly pid: number | undefined;
+    readonly restarts: number;
+    readonly started: string | undefined;
+  };
   readonly module: { readonly path: string; readonly description?: string; readonly version?: string };
   readonly token?: {
     readonly slot: number;

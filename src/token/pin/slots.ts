@@ -55,8 +55,8 @@ export function readSlots(path: string): Snapshot | 'missing' | 'damaged' {
 export function createSlots(path: string, payload: Buffer): void {
   const staging = `${path}.new`;
   try {
-    const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
-    withFile(staging, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, (descriptor) => {
+    rmSync(staging, { force: true });
+    withFile(staging, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, (descriptor) => {
       const slot = encodeSlot(1n, payload);
       writeAll(descriptor, Buffer.concat([slot, slot]), 0);
       fsyncSync(descriptor);

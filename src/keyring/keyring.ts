@@ -1,0 +1,362 @@
+import type { Call } from '../call/index.ts';
+import { ownCall } from '../call/index.ts';
+import { Cipher, parseCiphertext, type ParsedCiphertext } from '../cipher/index.ts';
+import type { Config, KeyConfig } from '../config/index.ts';
+import { KmsError, toKmsError } from '../errors/index.ts';
+import type { Log } from '../log/index.ts';
+import type { KeyQuery, Token, TokenKey } from '../token/index.ts';
+import { IvCounts, ROTATE_FROM } from './iv-counts.ts';
+import { KeyMaker } from './key-maker.ts';
+import { KeyMemory } from './key-memory.ts';
+import {
+  chooseSealingKey,
+  idsOf,
+  listedKeys,
+  obstacles,
+  queryFor,
+  refuseObstacles,
+  type ListedKey,
+  type SealingChoice,
+} from './listed-keys.ts';
+import type { FoundKeyReport, KeyReport } from './report.ts';
+import { SearchAgain } from './search-again.ts';
+import type { DecryptResult, EncryptResult, Keyring, KeyringHealth } from './types.ts';
+import { Uses } from './uses.ts';
+
+export interface KeyringOptions {
+  readonly token: Token;
+  readonly config: Config;
+  readonly stateDir: string;
+  readonly log: Log;
+}
+
+/** How long the keyring's own searches may take, in milliseconds. */
+const OWN_CALL_MS = 10_000;
+/** How often a listed key that is not there is looked for, in milliseconds: another host may be making it. */
+const MISSING_SEARCH_MS = 5_000;
+
+/** The keys of one configuration on one token. */
+export class HsmKeyring implements Keyring {
+  readonly #token: Token;
+  readonly #cipher: Cipher;
+  readonly #log: Log;
+  readonly #memory: KeyMemory;
+  readonly #ivs: IvCounts;
+  readonly #uses = new Uses();
+  readonly #search: SearchAgain;
+  readonly #maker: KeyMaker;
+  readonly #listeners = new Set<() => void>();
+  #config: Config;
+  #listed: readonly ListedKey[] = [];
+  #seen: readonly TokenKey[] | undefined;
+  #sealing: SealingChoice | KmsError = new KmsError('token-starting', 'the token has not been reached yet');
+  #missingTimer: NodeJS.Timeout | undefined;
+  #creating = false;
+  #closed = false;
+
+  constructor(options: KeyringOptions) {
+    this.#token = options.token;
+    this.#config = options.config;
+    this.#log = options.log;
+    this.#cipher = new Cipher(options.token, options.config.scheme);
+    this.#memory = new KeyMemory(options.stateDir, options.log);
+    this.#ivs = new IvCounts(options.stateDir, options.log);
+    this.#search = new SearchAgain((call) => this.#find(call));
+    this.#maker = new KeyMaker(options.token, this.#memory, () => this.#queries());
+    options.token.onChange(() => this.#changed());
+  }
+
+  /** Starts to reach the token. Returns at once. */
+  start(): void {
+    this.#token.start(this.#queries());
+  }
+
+  /** Takes the keys, retired keys and scheme of a new configuration; a call in flight keeps what it has. */
+  reload(config: Config): void {
+    this.#config = config;
+    this.#cipher.configure(config.scheme);
+    this.#seen = undefined;
+    this.#changed();
+    void this.#find(ownCall(OWN_CALL_MS)).catch((error: unknown) => {
+      this.#log.warn('the keys of the new configuration could not be looked for yet', {
+        reason: toKmsError(error).message,
+      });
+    });
+  }
+
+  async encrypt(plaintext: Buffer, call: Call): Promise<EncryptResult> {
+    const { limits } = this.#config;
+    if (plaintext.length > limits.valueBytes) {
+      throw new KmsError(
+        'value-too-large',
+        `the value has ${plaintext.length} bytes, limits.value is ${limits.valueBytes}`,
+        { bytes: plaintext.length },
+      );
+    }
+    const { key, keyId } = await this.#sealingKey(call);
+    const sealed = await this.#cipher.seal({ keyId, token: key.token }, plaintext, call);
+    this.#ivs.add(keyId, sealed.ivsChosen);
+    this.#uses.encrypted(keyId);
+    return { ciphertext: sealed.ciphertext, keyId };
+  }
+
+  async decrypt(ciphertext: Buffer, call: Call, expectedKeyId?: string): Promise<DecryptResult> {
+    const parsed = parseCiphertext(ciphertext);
+    const { keyId } = parsed;
+    if (expectedKeyId !== undefined && expectedKeyId !== keyId) {
+      throw new KmsError('key-id-mismatch', `key_id is not the one of the ciphertext, ${keyId}`, { keyId });
+    }
+    const key = this.#listedKey(keyId) ?? (await this.#listedKeyAfterSearch(parsed, call));
+    refuseObstacles(key);
+    const plaintext = await this.#cipher.open(parsed, call);
+    this.#uses.decrypted(keyId);
+    return { plaintext, keyId };
+  }
+
+  health(): KeyringHealth {
+    const { state, reason } = this.#token.report();
+    const activeKeyId =
+      this.#sealing instanceof KmsError ? this.#memory.written(this.#active().label) : this.#sealing.keyId;
+    if (state !== 'ready') return { availability: state, ok: false, reason, activeKeyId };
+    if (this.#sealing instanceof KmsError) {
+      return { availability: state, ok: false, reason: this.#sealing.message, activeKeyId };
+    }
+    return { availability: state, ok: true, reason: 'ok', activeKeyId };
+  }
+
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  keys(): readonly KeyReport[] {
+    return this.#config.keys.map((config) => this.#report(config));
+  }
+
+  /** What an operator should look at, for status. */
+  warnings(): readonly string[] {
+    const warnings: string[] = [];
+    for (const config of this.#config.keys) {
+      if (config.create) {
+        warnings.push(`key "${config.label}" has create: true; take it out now: state_dir does not outlive the VM`);
+      }
+      for (const { token } of this.#listed.filter((key) => key.config === config)) {
+        if (config.allowUnsafe)
+          warnings.push(...token.unsafe.map((why) => `key "${config.label}" is allowed though ${why}`));
+        for (const id of idsOf(token)) {
+          const count = this.#ivs.count(id);
+          if (count >= ROTATE_FROM)
+            warnings.push(`key "${config.label}" has encrypted ${count} values on this host: rotate it`);
+          if (this.#config.retiredKeys.includes(id)) {
+            warnings.push(
+              `key id ${id} is listed ("${config.label}") and in retired_keys: it counts as listed; take one out`,
+            );
+          }
+        }
+      }
+    }
+    return warnings;
+  }
+
+  /** Encryptions whose IV this side chose, by key id. */
+  ivCount(keyId: string): number {
+    return this.#ivs.count(keyId);
+  }
+
+  /**
+   * Makes a key under a label, listed or not, and finds it again. Throws KmsError 'key-create-refused' where one is, was or
+   * may have been, 'key-ambiguous' when another host made one at the same moment.
+   */
+  async createKey(label: string, call: Call): Promise<FoundKeyReport> {
+    const config = this.#config.keys.find((key) => key.label === label) ?? this.#unlisted(label);
+    await this.#token.ready(call);
+    const token = await this.#maker.create(config, call);
+    this.#changed();
+    this.#log.info('key created', { label, keyId: token.ids[0]?.id });
+    return this.#foundReport({ config, token });
+  }
+
+  /** Everything about the keys under one label, listed or not. */
+  async inspect(label: string, call: Call): Promise<KeyReport> {
+    const config = this.#config.keys.find((key) => key.label === label) ?? this.#unlisted(label);
+    await this.#token.ready(call);
+    const found = await this.#maker.look(config, call);
+    return { label, state: config.state, found: found.map((token) => this.#foundReport({ config, token })) };
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#missingTimer);
+    await this.#token.close();
+    this.#ivs.close();
+  }
+
+  #unlisted(label: string): KeyConfig {
+    return { label, state: 'decrypt', create: false, size: 256, allowUnsafe: false };
+  }
+
+  #queries(): KeyQuery[] {
+    return this.#config.keys.map(queryFor);
+  }
+
+  #active(): KeyConfig {
+    const active = this.#config.keys.find((key) => key.state === 'active');
+    if (active === undefined) throw new TypeError('the configuration has no active key');
+    return active;
+  }
+
+  /** The keys of the token changed, or its state: everything that is derived from them is derived anew. */
+  #changed(): void {
+    const keys = this.#token.keys();
+    if (keys !== this.#seen && this.#token.report().state === 'ready') {
+      this.#seen = keys;
+      this.#listed = listedKeys(this.#config.keys, keys);
+      this.#choose();
+      this.#rememberSeen();
+    }
+    this.#lookForMissing();
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  #choose(): void {
+    const active = this.#active();
+    try {
+      this.#sealing = chooseSealingKey(active, this.#listed, this.#memory.written(active.label));
+    } catch (error) {
+      const failure = toKmsError(error);
+      if (!(this.#sealing instanceof KmsError) || this.#sealing.message !== failure.message) {
+        this.#log.error(failure.message, { code: failure.code, label: active.label });
+      }
+      this.#sealing = failure;
+    }
+  }
+
+  #rememberSeen(): void {
+    for (const { config, token } of this.#listed) {
+      if (token.ids.length === 0) continue;
+      const writes = !(this.#sealing instanceof KmsError) && this.#sealing.key.token === token;
+      this.#memory.remember(config.label, idsOf(token), writes ? (this.#sealing as SealingChoice).keyId : undefined);
+      for (const id of idsOf(token)) {
+        if (this.#config.retiredKeys.includes(id)) {
+          this.#log.error('a key id is both listed and in retired_keys; it counts as listed', {
+            keyId: id,
+            label: config.label,
+          });
+        }
+      }
+    }
+  }
+
+  /** Looks again for listed keys that are not there, and makes the one that may be made. */
+  #lookForMissing(): void {
+    clearTimeout(this.#missingTimer);
+    if (this.#closed || this.#token.report().state !== 'ready') return;
+    const missing = this.#config.keys.filter((config) => !this.#listed.some((key) => key.config === config));
+    if (missing.length === 0) return;
+    const creatable = missing.find((config) => config.create && config.keyId === undefined);
+    if (
+      creatable !== undefined &&
+      !this.#creating &&
+      !this.#memory.knows(creatable.label) &&
+      this.#memory.trustworthy
+    ) {
+      this.#creating = true;
+      this.createKey(creatable.label, ownCall(OWN_CALL_MS))
+        .catch((error: unknown) => {
+          const failure = toKmsError(error);
+          this.#log.error(`key "${creatable.label}" could not be created: ${failure.message}`, { code: failure.code });
+        })
+        .finally(() => {
+          setTimeout(() => (this.#creating = false), MISSING_SEARCH_MS).unref();
+        });
+    }
+    this.#missingTimer = setTimeout(() => {
+      this.#search.now(ownCall(OWN_CALL_MS)).catch(() => this.#lookForMissing());
+    }, MISSING_SEARCH_MS);
+    this.#missingTimer.unref();
+  }
+
+  async #find(call: Call): Promise<void> {
+    await this.#token.find(this.#queries(), call);
+    this.#changed();
+  }
+
+  async #sealingKey(call: Call): Promise<SealingChoice> {
+    if (!(this.#sealing instanceof KmsError)) return this.#sealing;
+    await this.#token.ready(call);
+    if (this.#sealing instanceof KmsError && this.#sealing.kind !== 'key-unable') await this.#search.now(call);
+    if (this.#sealing instanceof KmsError) throw this.#sealing;
+    return this.#sealing;
+  }
+
+  #listedKey(keyId: string): ListedKey | undefined {
+    return this.#listed.find((key) => key.token.ids.some(({ id }) => id === keyId));
+  }
+
+  /** For an id that no listed key found so far answers to. */
+  async #listedKeyAfterSearch({ keyId }: ParsedCiphertext, call: Call): Promise<ListedKey> {
+    const expected = this.#config.keys.filter(
+      (config) => config.keyId === keyId || this.#memory.ids(config.label).includes(keyId),
+    );
+    if (expected.length === 0 && this.#config.retiredKeys.includes(keyId)) {
+      throw new KmsError('key-retired', `key ${keyId} is in retired_keys: its values count as not ours`, { keyId });
+    }
+    await this.#token.ready(call);
+    const known = this.#listedKey(keyId);
+    if (known !== undefined) return known;
+    await this.#search.now(call);
+    const found = this.#listedKey(keyId);
+    if (found !== undefined) return found;
+    const missing = this.#config.keys.filter((config) => !this.#listed.some((key) => key.config === config));
+    const candidates = expected.length > 0 ? expected : missing;
+    if (candidates.length > 0) {
+      const labels = candidates.map((config) => `"${config.label}"`).join(', ');
+      throw new KmsError(
+        'key-missing',
+        `key ${keyId} is not on the token; it may be one of the listed keys that are missing there: ${labels}. Restore it from the HSM's backup`,
+        { keyId },
+      );
+    }
+    throw new KmsError(
+      'key-not-listed',
+      `key ${keyId} belongs to no listed key; list its label under keys with state: decrypt`,
+      { keyId },
+    );
+  }
+
+  #report(config: KeyConfig): KeyReport {
+    const found = this.#listed.filter((key) => key.config === config);
+    const problem =
+      config.state === 'active' && this.#sealing instanceof KmsError && this.#seen !== undefined
+        ? this.#sealing.message
+        : found.length === 0 && this.#seen !== undefined
+          ? 'not on the token'
+          : undefined;
+    return {
+      label: config.label,
+      state: config.state,
+      found: found.map((key) => this.#foundReport(key)),
+      ...(problem === undefined ? {} : { problem }),
+    };
+  }
+
+  #foundReport(key: ListedKey): FoundKeyReport {
+    const ids = key.token.ids;
+    const writes = this.#sealing instanceof KmsError ? undefined : this.#sealing;
+    const first = writes?.key.token === key.token ? writes.keyId : ids[0]?.id;
+    const ordered = [...ids].sort((a, b) => Number(b.id === first) - Number(a.id === first));
+    const problems = [...obstacles(key), ...key.token.sealProblems];
+    const firstSeen = this.#memory.firstSeen(key.config.label);
+    return {
+      keyIds: ordered.map(({ id }) => id),
+      idKind: ordered[0]?.kind ?? 'cka-id',
+      sizeBits: key.token.sizeBits,
+      scheme: key.token.scheme,
+      attributes: key.token.attributes,
+      problems,
+      usable: obstacles(key).length === 0,
+      ...(firstSeen === undefined ? {} : { firstSeen }),
+      ...this.#uses.of(ordered.map(({ id }) => id)),
+    };
+  }
+}

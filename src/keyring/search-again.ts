@@ -1,0 +1,31 @@
+import { abandonable, type Call, ownCall } from '../call/index.ts';
+
+/** A token is searched at most once in this many milliseconds, however many calls miss a key. */
+const INTERVAL_MS = 1_000;
+const SEARCH_MS = 10_000;
+
+/** Searches the token again for calls that miss a key: each gets a search that began after it came, shared with others. */
+export class SearchAgain {
+  readonly #run: (call: Call) => Promise<void>;
+  #next: Promise<void> | undefined;
+  #lastStart = -Infinity;
+
+  constructor(run: (call: Call) => Promise<void>) {
+    this.#run = run;
+  }
+
+  /** Throws what the search throws, and the call's own end. */
+  now(call: Call): Promise<void> {
+    this.#next ??= this.#schedule();
+    return abandonable(this.#next, call.signal);
+  }
+
+  async #schedule(): Promise<void> {
+    const wait = this.#lastStart + INTERVAL_MS - performance.now();
+    if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
+    // Calls that come from here on need a search of their own.
+    this.#next = undefined;
+    this.#lastStart = performance.now();
+    await this.#run(ownCall(SEARCH_MS));
+  }
+}

@@ -1,0 +1,50 @@
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import path from 'node:path';
+
+/**
+ * A small JSON file in `state_dir`, 0600, replaced as a whole: written beside, synced, renamed, so that a crash or a full
+ * disk leaves the older one.
+ */
+export class StateFile<T> {
+  readonly path: string;
+
+  constructor(file: string) {
+    this.path = file;
+  }
+
+  /** @returns the contents, or undefined when there is none. Throws SyntaxError when it is no JSON, or a system error. */
+  read(): T | undefined {
+    let text: string;
+    try {
+      text = readFileSync(this.path, 'utf8');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw error;
+    }
+    return JSON.parse(text) as T;
+  }
+
+  /** Throws a system error; the older contents then stand. */
+  write(contents: T): void {
+    const temporary = `${this.path}.${process.pid}.tmp`;
+    try {
+      const file = openSync(temporary, 'w', 0o600);
+      try {
+        writeSync(file, `${JSON.stringify(contents, undefined, 1)}\n`);
+        fsyncSync(file);
+      } finally {
+        closeSync(file);
+      }
+      renameSync(temporary, this.path);
+    } catch (error) {
+      rmSync(temporary, { force: true });
+      throw error;
+    }
+    const directory = openSync(path.dirname(this.path), 'r');
+    try {
+      fsyncSync(directory);
+    } finally {
+      closeSync(directory);
+    }
+  }
+}

@@ -1,0 +1,102 @@
+import { KmsError, type FailureKind } from '../../errors/index.ts';
+import type { Call } from '../../call/index.ts';
+import type { TokenState } from '../types.ts';
+
+/**
+ * Whether the token can be asked now, since when not, and who waits for it: the circuit breaker. Open means 'away':
+ * after `hideMs` of it calls fail at once; the token process's own attempts to connect are the half-open probes.
+ */
+export class AvailabilityGate {
+  #state: TokenState = 'starting';
+  #reason = 'the token has not been reached yet';
+  #failure: FailureKind = 'token-starting';
+  #since = performance.now();
+  #sinceDate = new Date();
+  readonly #hideMs: number;
+  readonly #startMs: number;
+  readonly #listeners = new Set<() => void>();
+  #closing = false;
+
+  /** @param startMs how long a start may keep calls waiting before they fail at once. */
+  constructor(hideMs: number, startMs: number) {
+    this.#hideMs = hideMs;
+    this.#startMs = startMs;
+  }
+
+  get state(): TokenState {
+    return this.#state;
+  }
+
+  get reason(): string {
+    return this.#reason;
+  }
+
+  get since(): Date {
+    return this.#sinceDate;
+  }
+
+  set(state: TokenState, reason: string, failure: FailureKind = 'token-away'): void {
+    if (state === this.#state && reason === this.#reason) return;
+    if (state !== this.#state) {
+      this.#since = performance.now();
+      this.#sinceDate = new Date();
+    }
+    this.#state = state;
+    this.#reason = reason;
+    this.#failure = state === 'starting' ? 'token-starting' : failure;
+    this.announce();
+  }
+
+  /** Ends every wait: UNAVAILABLE from now on. */
+  close(): void {
+    this.#closing = true;
+    this.announce();
+  }
+
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  announce(): void {
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  /** Throws what a call fails with that cannot wait for the token. */
+  fail(): never {
+    throw new KmsError(this.#failure, this.#reason);
+  }
+
+  /**
+   * Resolves when the token is ready. Throws KmsError: the call's own end, or what keeps the token away after a short
+   * absence was hidden.
+   * @param firstFailure when this call failed first, if it did (`performance.now()`): its own absence counts from then.
+   */
+  async ready(call: Call, firstFailure: number | undefined): Promise<void> {
+    for (;;) {
+      if (this.#closing) throw new KmsError('shutting-down', 'the plugin is shutting down');
+      call.signal.throwIfAborted();
+      if (this.#state === 'ready') return;
+      if (this.#state === 'refused') this.fail();
+      const patience = this.#state === 'starting' ? this.#startMs : this.#hideMs;
+      const until = (this.#state === 'away' ? (firstFailure ?? this.#since) : this.#since) + patience;
+      if (performance.now() >= until) this.fail();
+      await this.changed(call.signal, until);
+    }
+  }
+
+  /** Resolves at the next change, at `until` (`performance.now()`), or when the signal aborts. */
+  changed(signal: AbortSignal, until: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        off();
+        signal.removeEventListener('abort', done);
+        resolve();
+      };
+      const timer = setTimeout(done, Math.max(1, until - performance.now()));
+      const off = this.onChange(done);
+      signal.addEventListener('abort', done, { once: true });
+    });
+  }
+}

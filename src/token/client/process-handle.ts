@@ -1,0 +1,92 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import path from 'node:path';
+import type { TokenConfig } from '../../config/index.ts';
+import type { Log } from '../../log/index.ts';
+import { Channel, FRAME_SLACK_BYTES } from '../wire/channel.ts';
+import type { Frame } from '../wire/frame.ts';
+import { captureOutput } from './output-capture.ts';
+
+/** Threads for calls inside the module, beyond one for each session: files and scrypt use the same pool. */
+const SPARE_THREADS = 4;
+
+export interface ProcessEvents {
+  frame(frame: Frame): void;
+  /** Once, when the process has ended or its channel broke. `how` is for the log. */
+  ended(how: string): void;
+}
+
+/** The token process's program: in the bundle beside this one; when this runs from source, the bundle's built from it. */
+function program(): string {
+  const beside = path.join(import.meta.dirname, 'token-process.cjs');
+  return existsSync(beside) ? beside : path.join(import.meta.dirname, '../../../dist/token-process.cjs');
+}
+
+/** One running token process and the channel to it. */
+export class ProcessHandle {
+  readonly channel: Channel;
+  readonly started = new Date();
+  readonly #child: ChildProcess;
+  #ended = false;
+
+  constructor(config: TokenConfig, directory: string, maxMessageBytes: number, log: Log, events: ProcessEvents) {
+    // `setpriv --pdeathsig` has the kernel end it with this process, even while it hangs in the vendor's library.
+    const command = ['setpriv', '--pdeathsig', 'KILL', process.execPath, program()];
+    this.#child = spawn(command[0] ?? '', command.slice(1), {
+      cwd: directory,
+      env: {
+        PATH: process.env['PATH'] ?? '/usr/bin:/bin',
+        ...(process.env['HOME'] === undefined ? {} : { HOME: process.env['HOME'] }),
+        ...config.environment,
+        UV_THREADPOOL_SIZE: String(Math.min(1024, config.sessions + SPARE_THREADS)),
+      },
+      // The fourth is the socketpair. stdin and stdout are not used: a vendor's library may print.
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+    });
+    const { stdout, stderr } = this.#child;
+    if (stdout !== null) captureOutput(stdout, 'stdout', log);
+    if (stderr !== null) captureOutput(stderr, 'stderr', log);
+    this.channel = new Channel(
+      this.#child.stdio[3] as Socket,
+      maxMessageBytes + FRAME_SLACK_BYTES,
+      (frame) => events.frame(frame),
+      (reason) => {
+        if (reason !== undefined) log.warn('the channel to the token process broke', { reason: reason.message });
+        this.kill();
+      },
+    );
+    const ended = (how: string): void => {
+      if (this.#ended) return;
+      this.#ended = true;
+      this.channel.close();
+      events.ended(how);
+    };
+    this.#child.on('error', (error) => ended(`it cannot be started: ${error.message}`));
+    this.#child.on('exit', (status, signal) =>
+      ended(signal === null ? `it exited with status ${status}` : `it ended by ${signal}`),
+    );
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  kill(): void {
+    if (!this.#ended) this.#child.kill('SIGKILL');
+  }
+
+  /** Ends the channel, so that sessions are given back; kills what has not ended within `milliseconds`. */
+  async close(milliseconds: number): Promise<void> {
+    if (this.#ended) return;
+    const exited = new Promise<void>((resolve) => this.#child.once('exit', () => resolve()));
+    this.channel.close();
+    const timer = setTimeout(() => this.kill(), milliseconds);
+    await exited;
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,290 @@
+import type { KeyQuery, TokenKey, TokenReport } from '../types.ts';
+import { FrameType, type Frame } from '../wire/frame.ts';
+import {
+  decodeJson,
+  encodeJson,
+  type AliveEvent,
+  type FailedAnswer,
+  type OpenRequest,
+  type StateEvent,
+} from '../wire/messages.ts';
+import type { AvailabilityGate } from './availability.ts';
+import { PendingRequests, type Outcome } from './pending.ts';
+import { ProcessHandle } from './process-handle.ts';
+import type { TokenOptions } from './token-client.ts';
+
+/** Shortest time after which a process that does not answer is killed, in milliseconds. */
+const KILL_MIN_MS = 30_000;
+const KILL_MAX_FACTOR = 8;
+/** How often the watch looks, in milliseconds. */
+const WATCH_INTERVAL_MS = 500;
+/** Part of a call's time without any answer after which the token counts as away. */
+const HUNG_PART = 0.75;
+/** Pauses before a successor of a crashed process, by the number of crashes within `CRASH_MEMORY_MS`. */
+const CRASH_PAUSES_MS: readonly number[] = [0, 0, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000];
+const CRASH_MEMORY_MS = 60_000;
+/** From this pause on calls fail at once instead of waiting for the successor. */
+const AWAY_FROM_PAUSE_MS = 1_000;
+/** Requests beyond those that the API lets in: the plugin's own, and those whose callers have gone. */
+const SPARE_REQUESTS = 64;
+const CLOSE_MS = 2_000;
+
+/** Keeps one token process alive, kills it when it hangs, starts its successor, and carries frames to and fro. */
+export class Supervisor {
+  readonly #options: TokenOptions;
+  readonly #gate: AvailabilityGate;
+  readonly #pending = new PendingRequests();
+  #handle: ProcessHandle | undefined;
+  /** What the token process said of itself last; of an earlier process, until its successor says something. */
+  #details: StateEvent['details'] = {};
+  #processState: StateEvent['state'] = 'starting';
+  #paused = false;
+  /** It said that it ends itself, and why that is no crash. */
+  #wornOut = false;
+  #sessions: TokenReport['sessions'];
+  #lastFrameAt = performance.now();
+  #lastAnswerAt = performance.now();
+  #lastGood: number | undefined;
+  #lastError: { readonly at: string; readonly message: string } | undefined;
+  #crashes: number[] = [];
+  #restarts = 0;
+  #hung = false;
+  #killed = false;
+  #killFactor = 1;
+  #probing = false;
+  #closing = false;
+  #watch: NodeJS.Timeout | undefined;
+  #respawn: NodeJS.Timeout | undefined;
+  queries: readonly KeyQuery[] = [];
+  keys: readonly TokenKey[] = [];
+
+  constructor(options: TokenOptions, gate: AvailabilityGate) {
+    this.#options = options;
+    this.#gate = gate;
+  }
+
+  start(queries: readonly KeyQuery[]): void {
+    this.queries = queries;
+    this.#watch = setInterval(() => this.#look(), WATCH_INTERVAL_MS);
+    this.#watch.unref();
+    this.#spawn();
+  }
+
+  /**
+   * Sends one request to the process of now.
+   * @param abandoned whether the caller has gone: an answer for nobody is zeroed, since it may be a plaintext.
+   */
+  send(type: FrameType, parts: readonly Buffer[], abandoned: () => boolean): Promise<Outcome> {
+    const handle = this.#handle;
+    if (handle === undefined || handle.ended)
+      return Promise.resolve({ kind: 'lost', why: 'the token process is starting' });
+    if (this.#pending.size >= this.#options.limits.inFlight + SPARE_REQUESTS) {
+      return Promise.resolve({ kind: 'lost', why: 'the HSM has not answered earlier requests yet' });
+    }
+    const { id, outcome } = this.#pending.add();
+    handle.channel.send(type, id, parts);
+    return outcome.then((settled) => {
+      if (settled.kind === 'ok' && abandoned()) settled.payload.fill(0);
+      return settled;
+    });
+  }
+
+  reconnect(): void {
+    if (this.#gate.state === 'refused' || this.#paused) this.#handle?.kill();
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    clearInterval(this.#watch);
+    clearTimeout(this.#respawn);
+    await this.#handle?.close(CLOSE_MS);
+  }
+
+  report(): TokenReport {
+    const details = this.#details;
+    return {
+      state: this.#gate.state,
+      reason: this.#gate.reason,
+      since: this.#gate.since.toISOString(),
+      process: {
+        pid: this.#handle?.pid,
+        restarts: this.#restarts,
+        started: this.#handle?.started.toISOString(),
+      },
+      module: details.module ?? { path: this.#options.config.module },
+      ...(details.token === undefined ? {} : { token: details.token }),
+      ...(details.profile === undefined ? {} : { profile: details.profile }),
+      ...(this.#sessions === undefined ? {} : { sessions: this.#sessions }),
+      ...(this.#lastError === undefined ? {} : { lastError: this.#lastError }),
+      ...(this.#lastGood === undefined
+        ? {}
+        : { lastGood: new Date(performance.timeOrigin + this.#lastGood).toISOString() }),
+    };
+  }
+
+  #spawn(): void {
+    if (this.#closing) return;
+    const { config, stateDir, directory, limits, log } = this.#options;
+    this.#lastFrameAt = performance.now();
+    this.#hung = false;
+    this.#killed = false;
+    this.#wornOut = false;
+    this.#paused = false;
+    this.#processState = 'starting';
+    const handle: ProcessHandle = new ProcessHandle(config, directory, limits.messageBytes, log, {
+      frame: (frame) => {
+        if (handle === this.#handle) this.#receive(frame);
+      },
+      ended: (how) => this.#ended(handle, how),
+    });
+    this.#handle = handle;
+    const open: OpenRequest = { token: config, stateDir, maxValueBytes: limits.messageBytes, queries: this.queries };
+    handle.channel.send(FrameType.open, 0n, encodeJson(open));
+    log.info('token process started', { pid: handle.pid ?? 0, module: config.module });
+  }
+
+  #receive(frame: Frame): void {
+    this.#lastFrameAt = performance.now();
+    if (frame.type === FrameType.event) {
+      const event = decodeJson(frame.payload) as StateEvent | AliveEvent;
+      if ('alive' in event) this.#sessions = event.sessions;
+      else this.#stateEvent(event);
+      return;
+    }
+    this.#lastAnswerAt = this.#lastFrameAt;
+    if (frame.type === FrameType.ok) {
+      this.#lastGood = this.#lastFrameAt;
+      this.#answered();
+      if (!this.#pending.settle(frame.id, { kind: 'ok', payload: frame.payload })) frame.payload.fill(0);
+    } else if (frame.type === FrameType.failed) {
+      const answer = decodeJson(frame.payload) as FailedAnswer;
+      if (answer.lost) this.#rememberError(answer.message);
+      this.#answered();
+      this.#pending.settle(frame.id, { kind: 'failed', answer });
+    }
+  }
+
+  #stateEvent(event: StateEvent): void {
+    const before = this.#gate.state;
+    this.#details = { ...this.#details, ...event.details };
+    this.#processState = event.state;
+    this.#paused = event.paused === true;
+    if (event.details.sessions !== undefined) this.#sessions = event.details.sessions;
+    for (const note of event.notes ?? []) this.#options.log.warn(note);
+    if (event.state === 'ready') {
+      this.keys = event.keys;
+      this.#lastGood = performance.now();
+    } else if (event.state !== 'starting') {
+      this.#rememberError(event.reason);
+    }
+    this.#gate.set(event.state === 'starting' && before === 'away' ? 'away' : event.state, event.reason, event.failure);
+    if (before !== this.#gate.state) this.#logState();
+    if (event.wornOut === true) this.#wornOut = true;
+  }
+
+  #logState(): void {
+    const { log } = this.#options;
+    const { state, reason } = this.#gate;
+    const { token, profile } = this.#details;
+    const fields = { partition: token?.label, serial: token?.serial, profile };
+    if (state === 'ready') log.info('token ready', { ...fields, keys: this.keys.length });
+    else if (state === 'away') log.error(`token away: ${reason}`, { code: 'KMS-2001', ...fields });
+    else if (state === 'refused') log.error(`login refused: ${reason}`, { code: 'KMS-2003', ...fields });
+  }
+
+  #rememberError(message: string): void {
+    this.#lastError = { at: new Date().toISOString(), message };
+  }
+
+  /** Something came back: a token that seemed to hang does not. */
+  #answered(): void {
+    if (!this.#hung) return;
+    this.#hung = false;
+    if (this.#processState === 'ready') {
+      this.#gate.set('ready', 'ok');
+      this.#logState();
+    }
+  }
+
+  #ended(handle: ProcessHandle, how: string): void {
+    if (handle !== this.#handle) return;
+    this.#handle = undefined;
+    const { log } = this.#options;
+    const voluntary = this.#wornOut;
+    if (this.#closing) {
+      this.#pending.settleAll({ kind: 'lost', why: 'the plugin is shutting down' });
+      return;
+    }
+    this.#restarts++;
+    const now = performance.now();
+    this.#crashes = this.#crashes.filter((at) => now - at < CRASH_MEMORY_MS);
+    if (!voluntary && this.#gate.state !== 'refused') this.#crashes.push(now);
+    const pause = CRASH_PAUSES_MS[Math.min(this.#crashes.length, CRASH_PAUSES_MS.length - 1)] ?? 0;
+    const jittered = pause * (0.75 + Math.random() / 2);
+    if (voluntary) {
+      log.info('the token process made room for a fresh one', { how });
+    } else {
+      log.error('the token process ended', {
+        code: 'KMS-2001',
+        how,
+        pending: this.#pending.size,
+        pauseMs: Math.round(jittered),
+      });
+      this.#rememberError(`the token process ended: ${how}`);
+      if (pause >= AWAY_FROM_PAUSE_MS)
+        this.#gate.set('away', `the PKCS#11 module keeps ending the token process (${how})`);
+      else if (this.#gate.state !== 'away')
+        this.#gate.set('starting', `the token process ended (${how}); its successor starts`);
+    }
+    this.#pending.settleAll(voluntary ? { kind: 'lost', why: how } : { kind: 'died', how });
+    this.#respawn = setTimeout(() => this.#spawn(), jittered);
+  }
+
+  #look(): void {
+    const handle = this.#handle;
+    if (handle === undefined || this.#killed || this.#wornOut) return;
+    const now = performance.now();
+    const { callDeadlineMs } = this.#options.limits;
+    const oldest = this.#pending.oldestSentAt;
+    const killAfter = Math.max(KILL_MIN_MS, 2 * this.#options.config.vendorTimeoutMs) * this.#killFactor;
+    const silent = now - this.#lastFrameAt;
+    const waited = oldest === undefined ? 0 : now - oldest;
+    if (silent > killAfter || waited > killAfter) {
+      this.#killed = true;
+      this.#killFactor = Math.min(KILL_MAX_FACTOR, this.#killFactor * 2);
+      this.#options.log.error('the token process hangs in the PKCS#11 module and is killed', {
+        code: 'KMS-2001',
+        waitedMs: Math.round(Math.max(silent, waited)),
+        pending: this.#pending.size,
+      });
+      handle.kill();
+      return;
+    }
+    if (oldest !== undefined && waited > callDeadlineMs * HUNG_PART && this.#lastAnswerAt < oldest) this.#hang(waited);
+    if (
+      this.#killFactor > 1 &&
+      this.#gate.state === 'ready' &&
+      Date.now() - this.#gate.since.getTime() > CRASH_MEMORY_MS
+    ) {
+      this.#killFactor = 1;
+    }
+  }
+
+  /** No answer to anything for long: calls fail at once until one comes; a probe finds out when nobody else asks. */
+  #hang(waitedMs: number): void {
+    this.#hung = true;
+    if (this.#gate.state === 'ready') {
+      this.#gate.set(
+        'away',
+        `the HSM has not answered for ${Math.round(waitedMs / 1000)} s; the network, the HSM or its client library hangs`,
+      );
+      this.#rememberError(this.#gate.reason);
+      this.#logState();
+    }
+    if (this.#probing) return;
+    this.#probing = true;
+    void this.send(FrameType.probe, [], () => false).then(() => {
+      this.#probing = false;
+    });
+  }
+}

@@ -1,0 +1,193 @@
+import { abandonable, type Call } from '../../call/index.ts';
+import type { LimitsConfig, TokenConfig } from '../../config/index.ts';
+import { KmsError } from '../../errors/index.ts';
+import type { Log } from '../../log/index.ts';
+import type { KeyQuery, Token, TokenKey, TokenReport, TokenScheme } from '../types.ts';
+import { FrameType } from '../wire/frame.ts';
+import { decodeJson, encodeCryptoRequest, encodeJson, type KeysAnswer, type KeysRequest } from '../wire/messages.ts';
+import { AvailabilityGate } from './availability.ts';
+import type { Outcome } from './pending.ts';
+import { Supervisor } from './supervisor.ts';
+
+export interface TokenOptions {
+  readonly config: TokenConfig;
+  readonly stateDir: string;
+  /** The configuration's directory: the token process's working directory. */
+  readonly directory: string;
+  readonly limits: LimitsConfig;
+  readonly log: Log;
+}
+
+/** First and longest pause before a request that was lost is sent again, in milliseconds. */
+const RESEND_MIN_MS = 10;
+const RESEND_MAX_MS = 200;
+
+interface Request {
+  readonly type: typeof FrameType.encrypt | typeof FrameType.decrypt | typeof FrameType.probe | typeof FrameType.keys;
+  readonly parts: () => readonly Buffer[];
+  /** For the log when it crashes the module; nothing secret. */
+  readonly facts: Readonly<Record<string, string | number>>;
+}
+
+/** The plugin process's side of a partition: sends requests, and sends them again where the token was to blame. */
+export class TokenClient implements Token {
+  readonly #options: TokenOptions;
+  readonly #gate: AvailabilityGate;
+  readonly #supervisor: Supervisor;
+  /** Requests that were in flight in a crash go one at a time, so that the one to blame does not take others with it. */
+  #quarantine: Promise<unknown> = Promise.resolve();
+
+  constructor(options: TokenOptions) {
+    this.#options = options;
+    this.#gate = new AvailabilityGate(options.limits.hideMs, options.limits.callDeadlineMs);
+    this.#supervisor = new Supervisor(options, this.#gate);
+  }
+
+  start(queries: readonly KeyQuery[]): void {
+    this.#supervisor.start(queries);
+  }
+
+  keys(): readonly TokenKey[] {
+    return this.#supervisor.keys;
+  }
+
+  async ready(call: Call): Promise<void> {
+    await this.#gate.ready(call, undefined);
+  }
+
+  async seal(
+    keyId: string,
+    scheme: TokenScheme,
+    associatedData: Buffer,
+    plaintext: Buffer,
+    call: Call,
+  ): Promise<Buffer> {
+    return this.#crypto(FrameType.encrypt, keyId, scheme, associatedData, plaintext, call);
+  }
+
+  async open(keyId: string, scheme: TokenScheme, associatedData: Buffer, body: Buffer, call: Call): Promise<Buffer> {
+    return this.#crypto(FrameType.decrypt, keyId, scheme, associatedData, body, call);
+  }
+
+  async find(queries: readonly KeyQuery[], call: Call): Promise<readonly TokenKey[]> {
+    return this.#keys({ queries }, call);
+  }
+
+  async create(query: KeyQuery, call: Call): Promise<void> {
+    await this.#keys({ queries: this.#supervisor.queries, create: query }, call);
+  }
+
+  async probe(call: Call): Promise<void> {
+    await this.#request({ type: FrameType.probe, parts: () => [], facts: { operation: 'probe' } }, call);
+  }
+
+  report(): TokenReport {
+    return this.#supervisor.report();
+  }
+
+  onChange(listener: () => void): () => void {
+    return this.#gate.onChange(listener);
+  }
+
+  reconnect(): void {
+    this.#supervisor.reconnect();
+  }
+
+  async close(): Promise<void> {
+    this.#gate.close();
+    await this.#supervisor.close();
+  }
+
+  async #keys(request: KeysRequest, call: Call): Promise<readonly TokenKey[]> {
+    this.#supervisor.queries = request.queries;
+    const payload = await this.#request(
+      { type: FrameType.keys, parts: () => encodeJson(request), facts: { operation: 'keys' } },
+      call,
+    );
+    const { keys } = decodeJson(payload) as KeysAnswer;
+    this.#supervisor.keys = keys;
+    return keys;
+  }
+
+  #crypto(
+    type: typeof FrameType.encrypt | typeof FrameType.decrypt,
+    keyId: string,
+    scheme: TokenScheme,
+    associatedData: Buffer,
+    data: Buffer,
+    call: Call,
+  ): Promise<Buffer> {
+    return this.#request(
+      {
+        type,
+        parts: () =>
+          encodeCryptoRequest({ keyId, scheme, associatedData, data, remainingMs: call.deadline - performance.now() }),
+        facts: { operation: type === FrameType.encrypt ? 'encrypt' : 'decrypt', keyId, scheme, bytes: data.length },
+      },
+      call,
+    );
+  }
+
+  async #request(request: Request, call: Call): Promise<Buffer> {
+    let firstFailure: number | undefined;
+    let crashes = 0;
+    let pause = RESEND_MIN_MS;
+    for (;;) {
+      await this.#gate.ready(call, firstFailure);
+      const outcome = crashes === 0 ? await this.#send(request, call) : await this.#sendAlone(request, call);
+      switch (outcome.kind) {
+        case 'ok':
+          return outcome.payload;
+        case 'died':
+          crashes++;
+          if (crashes >= 2) this.#poisonous(request, outcome.how);
+          break;
+        case 'failed':
+        case 'lost': {
+          if (outcome.kind === 'failed' && !outcome.answer.lost) {
+            const { kind, message, ckr } = outcome.answer;
+            throw new KmsError(kind, message, ckr === undefined ? {} : { ckr });
+          }
+          firstFailure ??= performance.now();
+          const message = outcome.kind === 'failed' ? outcome.answer.message : outcome.why;
+          if (performance.now() >= firstFailure + this.#options.limits.hideMs) {
+            const ckr = outcome.kind === 'failed' ? outcome.answer.ckr : undefined;
+            throw new KmsError('token-away', `${message}; retries did not help`, ckr === undefined ? {} : { ckr });
+          }
+          await this.#gate.changed(call.signal, performance.now() + pause * (0.5 + Math.random()));
+          pause = Math.min(RESEND_MAX_MS, pause * 2);
+          break;
+        }
+      }
+    }
+  }
+
+  async #send(request: Request, call: Call): Promise<Outcome> {
+    const outcome = this.#supervisor.send(request.type, request.parts(), () => call.signal.aborted);
+    return abandonable(outcome, call.signal);
+  }
+
+  #sendAlone(request: Request, call: Call): Promise<Outcome> {
+    const turn = this.#quarantine
+      .catch(() => undefined)
+      .then(async () => {
+        await this.#gate.ready(call, undefined);
+        return this.#send(request, call);
+      });
+    this.#quarantine = turn;
+    return turn;
+  }
+
+  #poisonous(request: Request, how: string): never {
+    this.#options.log.error('a request was in flight in two crashes of the PKCS#11 module; it is not sent again', {
+      code: 'KMS-2008',
+      how,
+      ...request.facts,
+    });
+    throw new KmsError(
+      'poisonous-request',
+      `the PKCS#11 module ended twice under this request (${how}); it is not tried again. Report it to the HSM's vendor`,
+      request.facts,
+    );
+  }
+}

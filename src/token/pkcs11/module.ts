@@ -1,0 +1,184 @@
+import pkcs11js from 'pkcs11js';
+import { CkrError, toCkrError } from './ckr.ts';
+
+export type Handle = Buffer;
+export type Mechanism = pkcs11js.Mechanism;
+export type Template = pkcs11js.Template;
+
+export interface TokenFacts {
+  readonly slot: Handle;
+  readonly slotId: number;
+  readonly label: string;
+  readonly serial: string;
+  readonly manufacturer: string;
+  readonly model: string;
+  readonly firmware: string;
+  readonly flags: number;
+  /** Sessions that the token allows in all; undefined when it names no limit. */
+  readonly maxSessions: number | undefined;
+  readonly mechanisms: ReadonlySet<number>;
+}
+
+/** Runs a PKCS#11 function; whatever it throws becomes a CkrError that names the function. */
+function call<T>(operation: string, run: () => T): T {
+  try {
+    return run();
+  } catch (thrown) {
+    throw toCkrError(operation, thrown);
+  }
+}
+
+async function callAsync<T>(operation: string, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (thrown) {
+    throw toCkrError(operation, thrown);
+  }
+}
+
+/** Session states in which a user is logged in (PKCS#11 v2.40, section 4.3); pkcs11js does not name them. */
+const CKS_RO_USER_FUNCTIONS = 1;
+const CKS_RW_USER_FUNCTIONS = 3;
+
+/** Slot and session ids arrive as the eight bytes of a CK_ULONG. */
+export const handleToNumber = (handle: Handle): number => Number(handle.readBigUInt64LE(0));
+
+/**
+ * A loaded PKCS#11 module: thin, typed, every failure a CkrError. The only file that touches pkcs11js, together with
+ * `session.ts`. Functions without "Async" block this process for as long as the vendor's library takes.
+ */
+export class Pkcs11Module {
+  readonly path: string;
+  readonly native = new pkcs11js.PKCS11();
+  #initialized = false;
+
+  /** Throws CkrError when the library cannot be loaded; its message then holds the dynamic linker's words. */
+  constructor(path: string) {
+    this.path = path;
+    call('dlopen', () => this.native.load(path));
+  }
+
+  get initialized(): boolean {
+    return this.#initialized;
+  }
+
+  /** C_Initialize with CKF_OS_LOCKING_OK, since several threads call (section 5.4); without arguments where that is refused. */
+  initialize(): void {
+    try {
+      this.native.C_Initialize({ flags: pkcs11js.CKF_OS_LOCKING_OK });
+    } catch (thrown) {
+      const error = toCkrError('C_Initialize', thrown);
+      if (error.ckr === 'CKR_ARGUMENTS_BAD' || error.ckr === 'CKR_CANT_LOCK') {
+        call('C_Initialize', () => this.native.C_Initialize());
+      } else if (error.ckr !== 'CKR_CRYPTOKI_ALREADY_INITIALIZED') {
+        throw error;
+      }
+    }
+    this.#initialized = true;
+  }
+
+  finalize(): void {
+    this.#initialized = false;
+    call('C_Finalize', () => this.native.C_Finalize());
+  }
+
+  info(): { readonly description: string; readonly version: string } {
+    const info = call('C_GetInfo', () => this.native.C_GetInfo());
+    const { major, minor } = info.libraryVersion;
+    return { description: info.libraryDescription.trim(), version: `${major}.${minor}` };
+  }
+
+  /** All slots that hold a token, with the token's facts but without its mechanisms. Slots that answer an error are left out. */
+  tokens(): Omit<TokenFacts, 'mechanisms'>[] {
+    const slots = call('C_GetSlotList', () => this.native.C_GetSlotList(true));
+    return slots.flatMap((slot) => {
+      try {
+        return [this.token(slot)];
+      } catch {
+        return [];
+      }
+    });
+  }
+
+  token(slot: Handle): Omit<TokenFacts, 'mechanisms'> {
+    const info = call('C_GetTokenInfo', () => this.native.C_GetTokenInfo(slot));
+    const text = (value: string): string => value.split('\0', 1)[0]?.trim() ?? '';
+    // CK_EFFECTIVELY_INFINITE is 0, CK_UNAVAILABLE_INFORMATION all ones (section 4.4).
+    const max = info.maxSessionCount;
+    return {
+      slot,
+      slotId: handleToNumber(slot),
+      label: text(info.label),
+      serial: text(info.serialNumber),
+      manufacturer: text(info.manufacturerID),
+      model: text(info.model),
+      firmware: `${info.firmwareVersion.major}.${info.firmwareVersion.minor}`,
+      flags: info.flags,
+      maxSessions: max > 0 && max < 0xffffffff ? max : undefined,
+    };
+  }
+
+  mechanisms(slot: Handle): Set<number> {
+    return new Set(call('C_GetMechanismList', () => this.native.C_GetMechanismList(slot)));
+  }
+
+  openSession(slot: Handle, options: { readonly writable: boolean }): Handle {
+    const flags = pkcs11js.CKF_SERIAL_SESSION | (options.writable ? pkcs11js.CKF_RW_SESSION : 0);
+    return call('C_OpenSession', () => this.native.C_OpenSession(slot, flags));
+  }
+
+  /** Closing must not fail what it cleans up after: a session that is gone already is closed. */
+  closeSession(session: Handle): void {
+    try {
+      this.native.C_CloseSession(session);
+    } catch {
+      // Gone with its device; the handle means nothing any more.
+    }
+  }
+
+  /** Whether a user is logged in on the session's token (C_GetSessionInfo's state). */
+  loggedIn(session: Handle): boolean {
+    const { state } = call('C_GetSessionInfo', () => this.native.C_GetSessionInfo(session));
+    return state === CKS_RO_USER_FUNCTIONS || state === CKS_RW_USER_FUNCTIONS;
+  }
+
+  login(session: Handle, userType: number, pin: string): void {
+    call('C_Login', () => this.native.C_Login(session, userType, pin));
+  }
+
+  findObjects(session: Handle, template: Template): Handle[] {
+    call('C_FindObjectsInit', () => this.native.C_FindObjectsInit(session, template));
+    try {
+      const found: Handle[] = [];
+      for (;;) {
+        const batch = call('C_FindObjects', () => this.native.C_FindObjects(session, 64));
+        found.push(...batch);
+        if (batch.length < 64) return found;
+      }
+    } finally {
+      try {
+        this.native.C_FindObjectsFinal(session);
+      } catch {
+        // The search's own error is the one to tell.
+      }
+    }
+  }
+
+  /** One attribute's bytes, or undefined where the token does not have or show it. */
+  attribute(session: Handle, object: Handle, type: number): Buffer | undefined {
+    try {
+      const [first] = this.native.C_GetAttributeValue(session, object, [{ type }]);
+      return first === undefined || !Buffer.isBuffer(first.value) ? undefined : first.value;
+    } catch (thrown) {
+      const error = toCkrError('C_GetAttributeValue', thrown);
+      if (error.ckr === 'CKR_ATTRIBUTE_TYPE_INVALID' || error.ckr === 'CKR_ATTRIBUTE_SENSITIVE') return undefined;
+      throw error;
+    }
+  }
+
+  async generateKey(session: Handle, mechanism: number, template: Template): Promise<Handle> {
+    return callAsync('C_GenerateKey', () => this.native.C_GenerateKeyAsync(session, { mechanism }, template));
+  }
+}
+
+export { CkrError, pkcs11js as constants };

@@ -1,0 +1,102 @@
+import { CkrError, type Handle, type Pkcs11Module } from './module.ts';
+import { Session } from './session.ts';
+
+/**
+ * Sessions of one partition, opened as they are needed up to a limit, used by one operation each. One more, the anchor,
+ * stays idle: a token logs its user out when the application's last session closes (PKCS#11 v2.40, section 5.6).
+ */
+export class SessionPool {
+  readonly #module: Pkcs11Module;
+  readonly #slot: Handle;
+  readonly #idle: Session[] = [];
+  readonly #waiting: { resolve: (session: Session) => void; reject: (error: Error) => void }[] = [];
+  readonly #busy = new Set<Session>();
+  #limit: number;
+  #closed = false;
+
+  constructor(module: Pkcs11Module, slot: Handle, limit: number) {
+    this.#module = module;
+    this.#slot = slot;
+    this.#limit = Math.max(1, limit);
+  }
+
+  get limit(): number {
+    return this.#limit;
+  }
+
+  get open(): number {
+    return this.#idle.length + this.#busy.size;
+  }
+
+  /** Operations that have not come back from the module. */
+  get busy(): number {
+    return this.#busy.size;
+  }
+
+  /** Runs `work` on a session of its own. Where it throws, the session is replaced: the operation may be open in it. */
+  async use<T>(work: (session: Session) => Promise<T>): Promise<T> {
+    const session = await this.#take();
+    let healthy = false;
+    try {
+      const result = await work(session);
+      healthy = true;
+      return result;
+    } finally {
+      this.#busy.delete(session);
+      if (healthy && !session.tainted && !this.#closed) this.#idle.push(session);
+      else session.close();
+      this.#serveNext();
+    }
+  }
+
+  /** Closes what is idle; sessions at work close when their operation comes back. */
+  close(): void {
+    this.#closed = true;
+    for (const session of this.#idle.splice(0)) session.close();
+    for (const waiter of this.#waiting.splice(0)) waiter.reject(new CkrError('C_OpenSession', 'CKR_SESSION_CLOSED'));
+  }
+
+  async #take(): Promise<Session> {
+    if (this.#closed) throw new CkrError('C_OpenSession', 'CKR_SESSION_CLOSED');
+    if (this.#waiting.length === 0) {
+      const session = this.#idle.pop() ?? this.#openOne();
+      if (session !== undefined) {
+        this.#busy.add(session);
+        return session;
+      }
+    }
+    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+  }
+
+  /** @returns undefined when the limit is reached. Throws CkrError. */
+  #openOne(): Session | undefined {
+    if (this.open >= this.#limit) return undefined;
+    try {
+      return new Session(this.#module, this.#module.openSession(this.#slot, { writable: false }));
+    } catch (error) {
+      // Somebody else holds sessions of this token: make do with what there is.
+      if (error instanceof CkrError && error.ckr === 'CKR_SESSION_COUNT' && this.open > 0) {
+        this.#limit = this.open;
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  #serveNext(): void {
+    const waiter = this.#waiting.shift();
+    if (waiter === undefined) return;
+    try {
+      const session = this.#idle.pop() ?? this.#openOne();
+      if (session === undefined) {
+        this.#waiting.unshift(waiter);
+        return;
+      }
+      this.#busy.add(session);
+      waiter.resolve(session);
+    } catch (error) {
+      waiter.reject(error as Error);
+      this.#serveNext();
+    }
+  }
+}

@@ -1,0 +1,89 @@
+import { CkrError, toCkrError } from './ckr.ts';
+import type { Handle, Mechanism, Pkcs11Module } from './module.ts';
+
+/**
+ * A view of 0 bytes that still has an address: a null pointer makes SoftHSM2 answer CKR_ARGUMENTS_BAD to an empty value.
+ */
+const addressable = (data: Buffer): Buffer => (data.length > 0 ? data : Buffer.alloc(1).subarray(0, 0));
+
+/** pkcs11js keeps bare pointers into these until their call ends: the garbage collector must not take them. */
+const inUse = new Set<readonly unknown[]>();
+
+/**
+ * One PKCS#11 session and the cryptographic calls on it, each an Init (which blocks) and one call on libuv's pool. A
+ * session on which a call failed must not be used again: the operation may still be open in it.
+ */
+export class Session {
+  readonly handle: Handle;
+  readonly #module: Pkcs11Module;
+  /** Key ids whose handles were checked on this session. */
+  readonly verifiedKeys = new Set<string>();
+  /** A call failed on it: it is closed and replaced after this use. */
+  tainted = false;
+  constructor(module: Pkcs11Module, handle: Handle) {
+    this.#module = module;
+    this.handle = handle;
+  }
+
+  /** @param outBytes room for the output; more than it needs does no harm. */
+  encrypt(mechanism: Mechanism, key: Handle, data: Buffer, outBytes: number): Promise<Buffer> {
+    return this.#run('C_Encrypt', mechanism, key, data, Buffer.allocUnsafeSlow(outBytes));
+  }
+
+  decrypt(mechanism: Mechanism, key: Handle, data: Buffer): Promise<Buffer> {
+    // Some modules want room for the padding or tag that they take off.
+    return this.#run('C_Decrypt', mechanism, key, data, Buffer.allocUnsafeSlow(data.length + 16));
+  }
+
+  sign(mechanism: Mechanism, key: Handle, data: Buffer, outBytes: number): Promise<Buffer> {
+    return this.#run('C_Sign', mechanism, key, data, Buffer.allocUnsafeSlow(outBytes));
+  }
+
+  /** Throws CkrError CKR_SIGNATURE_INVALID when the module says that the signature is wrong. */
+  async verify(mechanism: Mechanism, key: Handle, data: Buffer, signature: Buffer): Promise<void> {
+    const { native } = this.#module;
+    const held = [mechanism, key, data, signature] as const;
+    inUse.add(held);
+    try {
+      try {
+        native.C_VerifyInit(this.handle, mechanism, key);
+      } catch (thrown) {
+        throw toCkrError('C_VerifyInit', thrown);
+      }
+      const valid = await native.C_VerifyAsync(this.handle, addressable(data), signature);
+      if (!valid) throw new CkrError('C_Verify', 'CKR_SIGNATURE_INVALID');
+    } catch (thrown) {
+      throw toCkrError('C_Verify', thrown);
+    } finally {
+      inUse.delete(held);
+    }
+  }
+
+  async #run(
+    operation: 'C_Encrypt' | 'C_Decrypt' | 'C_Sign',
+    mechanism: Mechanism,
+    key: Handle,
+    data: Buffer,
+    out: Buffer,
+  ): Promise<Buffer> {
+    const { native } = this.#module;
+    const input = addressable(data);
+    const held = [mechanism, key, input, out] as const;
+    inUse.add(held);
+    let step = `${operation}Init`;
+    try {
+      native[`${operation}Init`](this.handle, mechanism, key);
+      step = operation;
+      return await native[`${operation}Async`](this.handle, input, out);
+    } catch (thrown) {
+      out.fill(0);
+      throw toCkrError(step, thrown);
+    } finally {
+      inUse.delete(held);
+    }
+  }
+
+  close(): void {
+    this.#module.closeSession(this.handle);
+  }
+}

@@ -1,0 +1,297 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { KeyQuery, TokenKey, TokenState } from '../types.ts';
+import { CkrError, Pkcs11Module, type TokenFacts } from '../pkcs11/module.ts';
+import type { CryptoRequest, OpenRequest, StateEvent } from '../wire/messages.ts';
+import { createKey } from './key-creation.ts';
+import { LoginError, logIn } from './login.ts';
+import { OperationError, Operations } from './operations.ts';
+import { describeSelector, Partition } from './partition.ts';
+
+/** Pause between two attempts to reach a token that is away, in milliseconds: its return is noticed within a second. */
+const RETRY_MIN_MS = 150;
+const RETRY_JITTER_MS = 350;
+/** After this many failures the module itself is started anew (C_Finalize, C_Initialize): some notice a return only then. */
+const REINITIALIZE_FROM = 1;
+/** After this many attempts a new process takes over: vendors' libraries leak when they are started anew again and again. */
+const ATTEMPTS_PER_PROCESS = 40;
+/** How soon a login that must wait for an operator's deed is looked at again, without C_Login, in milliseconds. */
+const REFUSED_RETRY_MS = 5_000;
+
+export interface EngineEvents {
+  state(event: StateEvent): void;
+}
+
+/**
+ * The life of the connection to one partition: connect, serve, lose, connect again, for ever. It never gives up because
+ * of the HSM; it stops trying only where another C_Login could lock the partition.
+ */
+export class Engine {
+  readonly #settings: OpenRequest;
+  readonly #events: EngineEvents;
+  #module: Pkcs11Module | undefined;
+  #queries: readonly KeyQuery[];
+  #partition: Partition | undefined;
+  #operations: Operations | undefined;
+  #lastToken: TokenFacts | undefined;
+  #state: TokenState = 'starting';
+  #reason = '';
+  #generation = 0;
+  #connecting = false;
+  #notes: string[] = [];
+  /** Operations inside the module: it must not be finalized under them. */
+  #inside = 0;
+
+  constructor(settings: OpenRequest, events: EngineEvents) {
+    this.#settings = settings;
+    this.#events = events;
+    this.#queries = settings.queries;
+  }
+
+  start(): void {
+    void this.#connectUntilReady('starting');
+  }
+
+  /** Throws OperationError. The request's data is zeroed. */
+  async seal(request: CryptoRequest): Promise<Buffer> {
+    return this.#operate(request, (operations) => operations.seal(request));
+  }
+
+  /** Throws OperationError. */
+  async open(request: CryptoRequest): Promise<Buffer> {
+    return this.#operate(request, (operations) => operations.open(request));
+  }
+
+  /** Throws OperationError. */
+  async probe(): Promise<void> {
+    await this.#guard((operations) => operations.probe());
+  }
+
+  /** Searches for the keys and remembers to have them found after every loss. Throws OperationError. */
+  async keys(queries: readonly KeyQuery[]): Promise<readonly TokenKey[]> {
+    this.#queries = queries;
+    await this.#guard((_operations, partition) => partition.search(queries, this.#settings.token.profile));
+    return this.#partition?.keys ?? [];
+  }
+
+  /** Makes one key. Throws OperationError. */
+  async create(query: KeyQuery): Promise<void> {
+    await this.#guard((_operations, partition) =>
+      createKey(partition.module, partition.token.slot, partition.profile, query),
+    );
+  }
+
+  /** Sessions at work or idle, and how many there may be. */
+  get sessions(): { readonly open: number; readonly limit: number } {
+    const pool = this.#partition?.pool;
+    return { open: pool?.open ?? 0, limit: pool?.limit ?? 0 };
+  }
+
+  /** Gives sessions back to the HSM, unless a call is still inside the module. */
+  close(): void {
+    if (this.#inside > 0) return;
+    this.#disconnect();
+    try {
+      if (this.#module?.initialized === true) this.#module.finalize();
+    } catch {
+      // The process ends anyway.
+    }
+  }
+
+  async #operate(request: CryptoRequest, work: (operations: Operations) => Promise<Buffer>): Promise<Buffer> {
+    const started = performance.now();
+    try {
+      return await this.#guard((operations) => {
+        if (performance.now() - started > request.remainingMs) {
+          throw new OperationError('deadline', 'the caller had gone before the HSM was asked');
+        }
+        return work(operations);
+      });
+    } finally {
+      request.data.fill(0);
+    }
+  }
+
+  /** Runs `work` while connected; what the token is to blame for starts a new connection. */
+  async #guard<T>(work: (operations: Operations, partition: Partition) => Promise<T>): Promise<T> {
+    const partition = this.#partition;
+    const operations = this.#operations;
+    if (partition === undefined || operations === undefined) {
+      throw new OperationError('token-away', 'the token is not connected', { lost: true });
+    }
+    this.#inside++;
+    try {
+      return await work(operations, partition);
+    } catch (thrown) {
+      const error =
+        thrown instanceof CkrError
+          ? new OperationError('token-away', `partition "${partition.token.label}": ${thrown.message}`, {
+              ckr: thrown.ckr,
+              lost: true,
+            })
+          : thrown;
+      if (error instanceof OperationError && error.lost && partition === this.#partition) await this.#doubt(error);
+      throw error;
+    } finally {
+      this.#inside--;
+    }
+  }
+
+  /** An operation failed on a token that may be well otherwise: only a failed known answer ends the connection. */
+  async #doubt(error: OperationError): Promise<void> {
+    const partition = this.#partition;
+    try {
+      await this.#operations?.probe();
+    } catch (thrown) {
+      if (partition === this.#partition && partition !== undefined) {
+        this.#disconnect();
+        void this.#connectUntilReady('away', thrown instanceof CkrError ? error.message : String(thrown));
+      }
+    }
+  }
+
+  #disconnect(): void {
+    this.#partition?.close();
+    this.#partition = undefined;
+    this.#operations = undefined;
+  }
+
+  async #connectUntilReady(state: 'starting' | 'away', reason = 'connecting to the token'): Promise<void> {
+    if (this.#connecting) return;
+    this.#connecting = true;
+    this.#setState(state, reason);
+    try {
+      for (let failures = 0; ;) {
+        const pause = await this.#connectOnce(failures);
+        if (pause === undefined) return;
+        failures = this.#state === 'away' ? failures + 1 : 0;
+        if (failures >= ATTEMPTS_PER_PROCESS) {
+          this.#setState('away', this.#reason, { wornOut: true });
+          return;
+        }
+        await sleep(pause);
+      }
+    } finally {
+      this.#connecting = false;
+    }
+  }
+
+  /** @returns undefined when connected, else how many milliseconds to wait before the next attempt. */
+  async #connectOnce(failures: number): Promise<number | undefined> {
+    try {
+      const module = this.#freshModule(failures);
+      const { token: config, stateDir } = this.#settings;
+      const partition = await Partition.connect(
+        module,
+        config,
+        async (token, session) => {
+          this.#lastToken = token;
+          const warning = await logIn(module, config, stateDir, token, session);
+          if (warning !== undefined) this.#notes.push(warning);
+        },
+        this.#queries,
+      );
+      this.#partition = partition;
+      this.#operations = new Operations(partition);
+      this.#generation++;
+      this.#setState('ready', 'ok');
+      return undefined;
+    } catch (thrown) {
+      if (thrown instanceof LoginError) return this.#loginFailed(thrown);
+      this.#setState('away', this.#explain(thrown));
+      return RETRY_MIN_MS + Math.random() * RETRY_JITTER_MS;
+    }
+  }
+
+  #loginFailed(error: LoginError): number {
+    const { outcome } = error;
+    switch (outcome.kind) {
+      case 'refused':
+        this.#setState('refused', error.message, { failure: 'pin-refused', paused: true });
+        // Looked at again without C_Login: `pin clear` or a new PIN in the file end this state.
+        return REFUSED_RETRY_MS;
+      case 'not-initialized':
+        this.#setState('refused', error.message, { failure: 'pin-not-initialized', paused: true });
+        return REFUSED_RETRY_MS;
+      case 'later':
+        this.#setState('away', error.message, { paused: true });
+        return Math.max(RETRY_MIN_MS, outcome.retryAfterMs);
+    }
+  }
+
+  #freshModule(failures: number): Pkcs11Module {
+    this.#module ??= new Pkcs11Module(this.#settings.token.module);
+    if (this.#module.initialized && failures >= REINITIALIZE_FROM && this.#inside === 0) {
+      try {
+        this.#module.finalize();
+      } catch {
+        // A module that cannot even be finalized is started anew below, or by the next process.
+      }
+    }
+    if (!this.#module.initialized) this.#module.initialize();
+    return this.#module;
+  }
+
+  #explain(thrown: unknown): string {
+    const name =
+      this.#lastToken === undefined ? describeSelector(this.#settings.token.partition) : `"${this.#lastToken.label}"`;
+    const text = thrown instanceof Error ? thrown.message : String(thrown);
+    if (!(thrown instanceof CkrError)) return `partition ${name}: ${text}`;
+    const mend =
+      thrown.operation === 'dlopen'
+        ? `check token.module (${this.#settings.token.module}) and the libraries that it needs (ldd)`
+        : 'check that the HSM is up and reachable, and its client configuration; it is tried again without end';
+    return `partition ${name}: ${text}; ${mend}`;
+  }
+
+  #setState(state: TokenState, reason: string, extra: Pick<StateEvent, 'failure' | 'paused' | 'wornOut'> = {}): void {
+    this.#state = state;
+    this.#reason = reason;
+    const token = this.#partition?.token ?? this.#lastToken;
+    this.#events.state({
+      state,
+      reason,
+      generation: this.#generation,
+      keys: this.#partition?.keys ?? [],
+      details: {
+        module: { path: this.#settings.token.module, ...this.#moduleInfo() },
+        ...(token === undefined ? {} : { token: tokenDetails(token) }),
+        ...(this.#partition === undefined
+          ? {}
+          : {
+              profile: this.#partition.profile.name,
+              sessions: this.sessions,
+            }),
+      },
+      ...extra,
+      ...(this.#notes.length > 0 ? { notes: this.#notes.splice(0) } : {}),
+    });
+  }
+
+  #moduleInfo(): { description?: string; version?: string } {
+    try {
+      return this.#module?.initialized === true ? this.#module.info() : {};
+    } catch {
+      return {};
+    }
+  }
+}
+
+const FLAG_NAMES: readonly (readonly [number, string])[] = [
+  [0x4, 'login required'],
+  [0x8, 'user PIN set'],
+  [0x400, 'initialized'],
+  [0x10000, 'user PIN count low'],
+  [0x20000, 'user PIN final try'],
+  [0x40000, 'user PIN locked'],
+  [0x80000, 'user PIN to be changed'],
+];
+
+const tokenDetails = (token: TokenFacts): NonNullable<StateEvent['details']['token']> => ({
+  slot: token.slotId,
+  label: token.label,
+  serial: token.serial,
+  manufacturer: token.manufacturer,
+  model: token.model,
+  firmware: token.firmware,
+  flags: FLAG_NAMES.filter(([bit]) => (token.flags & bit) !== 0).map(([, name]) => name),
+});

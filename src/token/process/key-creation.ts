@@ -1,0 +1,75 @@
+import { randomBytes } from 'node:crypto';
+import type { Profile } from '../profiles/index.ts';
+import { CkrError, constants, type Handle, type Pkcs11Module, type Template } from '../pkcs11/module.ts';
+import type { KeyQuery } from '../types.ts';
+
+const MAC_KEY_BYTES = 32;
+
+/** What a token may not know or allow; left out one after the other where it refuses the template. */
+const OPTIONAL_ATTRIBUTES: readonly number[] = [
+  constants.CKA_MODIFIABLE,
+  constants.CKA_WRAP,
+  constants.CKA_UNWRAP,
+  constants.CKA_ID,
+  constants.CKA_PRIVATE,
+];
+
+/**
+ * Makes a key that stays inside: sensitive, not extractable, no wrapping, a random CKA_ID of 16 bytes; for scheme 3 its
+ * second key, too. Whoever asks has checked that there is none under this label, and searches for it afterwards.
+ * Throws CkrError.
+ */
+export async function createKey(module: Pkcs11Module, slot: Handle, profile: Profile, query: KeyQuery): Promise<void> {
+  const session = module.openSession(slot, { writable: true });
+  try {
+    await generate(module, session, constants.CKM_AES_KEY_GEN, [
+      ...insideOnly(query.label),
+      { type: constants.CKA_KEY_TYPE, value: constants.CKK_AES },
+      { type: constants.CKA_VALUE_LEN, value: query.sizeBits / 8 },
+      { type: constants.CKA_ENCRYPT, value: true },
+      { type: constants.CKA_DECRYPT, value: true },
+    ]);
+    if (profile.scheme === 3) {
+      await generate(module, session, constants.CKM_GENERIC_SECRET_KEY_GEN, [
+        ...insideOnly(query.macLabel ?? query.label),
+        { type: constants.CKA_KEY_TYPE, value: constants.CKK_GENERIC_SECRET },
+        { type: constants.CKA_VALUE_LEN, value: MAC_KEY_BYTES },
+        { type: constants.CKA_SIGN, value: true },
+        { type: constants.CKA_VERIFY, value: true },
+      ]);
+    }
+  } finally {
+    module.closeSession(session);
+  }
+}
+
+const insideOnly = (label: string): Template => [
+  { type: constants.CKA_CLASS, value: constants.CKO_SECRET_KEY },
+  { type: constants.CKA_LABEL, value: Buffer.from(label, 'utf8') },
+  { type: constants.CKA_ID, value: randomBytes(16) },
+  { type: constants.CKA_TOKEN, value: true },
+  { type: constants.CKA_PRIVATE, value: true },
+  { type: constants.CKA_SENSITIVE, value: true },
+  { type: constants.CKA_EXTRACTABLE, value: false },
+  { type: constants.CKA_WRAP, value: false },
+  { type: constants.CKA_UNWRAP, value: false },
+  { type: constants.CKA_MODIFIABLE, value: false },
+];
+
+async function generate(module: Pkcs11Module, session: Handle, mechanism: number, template: Template): Promise<void> {
+  let attempt = template;
+  for (const optional of [undefined, ...OPTIONAL_ATTRIBUTES]) {
+    if (optional !== undefined) attempt = attempt.filter((attribute) => attribute.type !== optional);
+    try {
+      await module.generateKey(session, mechanism, attempt);
+      return;
+    } catch (error) {
+      const refused =
+        error instanceof CkrError &&
+        /^CKR_(TEMPLATE_INCONSISTENT|ATTRIBUTE_TYPE_INVALID|ATTRIBUTE_VALUE_INVALID|ATTRIBUTE_READ_ONLY)$/.test(
+          error.ckr,
+        );
+      if (!refused || optional === OPTIONAL_ATTRIBUTES.at(-1)) throw error;
+    }
+  }
+}

@@ -1,0 +1,56 @@
+import { attemptLogin, readPinFile, type LoginOutcome, type TokenFlags } from '../pin/index.ts';
+import type { TokenConfig } from '../../config/index.ts';
+import { CkrError, constants, type Handle, type Pkcs11Module, type TokenFacts } from '../pkcs11/module.ts';
+
+/** How long another process's C_Login is waited for, in milliseconds: longer than a vendor's slow login. */
+const LOCK_WAIT_MS = 20_000;
+
+/** Logging in is out of the question for now or for good; never thrown for a token that is merely away. */
+export class LoginError extends Error {
+  readonly outcome: Exclude<LoginOutcome, { kind: 'logged-in' | 'failed' }>;
+
+  constructor(token: TokenFacts, outcome: Exclude<LoginOutcome, { kind: 'logged-in' | 'failed' }>) {
+    super(`partition "${token.label}" (serial ${token.serial}): ${outcome.reason}`);
+    this.name = 'LoginError';
+    this.outcome = outcome;
+  }
+}
+
+/**
+ * Logs the user in on a session, by the PIN memory's rules: a PIN that was refused is never tried again.
+ *
+ * @returns a warning for the log, if any. Throws LoginError, CkrError; an Error when the PIN file cannot be read.
+ */
+export async function logIn(
+  module: Pkcs11Module,
+  config: TokenConfig,
+  stateDir: string,
+  token: TokenFacts,
+  session: Handle,
+): Promise<string | undefined> {
+  if (config.login === 'none' || config.pinFile === undefined || module.loggedIn(session)) return undefined;
+  const userType = config.login === 'user' ? constants.CKU_USER : config.login;
+  const pin = readPinFile(config.pinFile, config.pinFileNewline);
+  try {
+    const outcome = await attemptLogin({
+      stateDir,
+      serial: token.serial,
+      flags: () => pinFlags(module.token(token.slot).flags),
+      pin,
+      login: (text) => module.login(session, userType, text),
+      lockWaitMs: LOCK_WAIT_MS,
+    });
+    if (outcome.kind === 'logged-in') return outcome.warning;
+    if (outcome.kind === 'failed') throw new CkrError('C_Login', outcome.ckr);
+    throw new LoginError(token, outcome);
+  } finally {
+    pin.fill(0);
+  }
+}
+
+const pinFlags = (flags: number): TokenFlags => ({
+  countLow: (flags & constants.CKF_USER_PIN_COUNT_LOW) !== 0,
+  finalTry: (flags & constants.CKF_USER_PIN_FINAL_TRY) !== 0,
+  locked: (flags & constants.CKF_USER_PIN_LOCKED) !== 0,
+  initialized: (flags & constants.CKF_USER_PIN_INITIALIZED) !== 0,
+});

@@ -1,0 +1,138 @@
+import { Socket } from 'node:net';
+import { preventCoreFiles } from '../../process/index.ts';
+import { Channel, FRAME_SLACK_BYTES } from '../wire/channel.ts';
+import { FrameError, FrameType, type Frame } from '../wire/frame.ts';
+import {
+  decodeCryptoRequest,
+  decodeJson,
+  encodeJson,
+  type AliveEvent,
+  type FailedAnswer,
+  type KeysAnswer,
+  type KeysRequest,
+  type OpenRequest,
+} from '../wire/messages.ts';
+import { Engine } from './engine.ts';
+import { OperationError } from './operations.ts';
+
+/**
+ * The token process: the only one that loads the vendor's module and reads the PIN. It serves one socketpair, its file
+ * descriptor 3, and ends with it. The plugin process, which strangers' bytes reach, is treated as hostile: five kinds of
+ * request, bounded, and none that hands out a key or the PIN.
+ */
+const CHANNEL_FD = 3;
+/** A value's limit arrives with the first request; until then a frame is small. */
+const MAX_PAYLOAD_BYTES = 64 * 1024 * 1024 + FRAME_SLACK_BYTES;
+
+/**
+ * Ends this process at once. `process.exit` would wait for calls that hang in the vendor's library, and run its
+ * destructors under them.
+ */
+function end(): void {
+  process.kill(process.pid, 'SIGKILL');
+}
+
+/** How often it says that it is alive, in milliseconds. */
+const ALIVE_INTERVAL_MS = 5_000;
+
+class TokenProcess {
+  readonly #channel: Channel;
+  #engine: Engine | undefined;
+
+  constructor(socket: Socket) {
+    this.#channel = new Channel(
+      socket,
+      MAX_PAYLOAD_BYTES,
+      (frame) => this.#receive(frame),
+      (reason) => {
+        if (reason instanceof FrameError) console.error(`kms-plugin token process: ${reason.message}`);
+        this.#engine?.close();
+        end();
+      },
+    );
+  }
+
+  #receive(frame: Frame): void {
+    this.#answer(frame).catch((thrown: unknown) => {
+      if (!(thrown instanceof FrameError)) {
+        this.#fail(frame.id, thrown);
+        return;
+      }
+      console.error(`kms-plugin token process: ${thrown.message}`);
+      end();
+    });
+  }
+
+  async #answer(frame: Frame): Promise<void> {
+    if (frame.type === FrameType.open) {
+      this.#open(frame);
+      return;
+    }
+    const engine = this.#engine;
+    if (engine === undefined) throw new FrameError('the first request must be "open"');
+    switch (frame.type) {
+      case FrameType.encrypt: {
+        const body = await engine.seal(decodeCryptoRequest(frame.payload));
+        this.#channel.send(FrameType.ok, frame.id, [body]);
+        return;
+      }
+      case FrameType.decrypt: {
+        const plaintext = await engine.open(decodeCryptoRequest(frame.payload));
+        this.#channel.send(FrameType.ok, frame.id, [plaintext], () => plaintext.fill(0));
+        return;
+      }
+      case FrameType.probe:
+        await engine.probe();
+        this.#channel.send(FrameType.ok, frame.id, []);
+        return;
+      case FrameType.keys: {
+        const request = decodeJson(frame.payload) as KeysRequest;
+        if (request.create !== undefined) await engine.create(request.create);
+        const answer: KeysAnswer = { keys: await engine.keys(request.queries) };
+        this.#channel.send(FrameType.ok, frame.id, encodeJson(answer));
+        return;
+      }
+      case FrameType.ok:
+      case FrameType.failed:
+      case FrameType.event:
+        throw new FrameError('an answer came in place of a request');
+    }
+  }
+
+  #open(frame: Frame): void {
+    if (this.#engine !== undefined) throw new FrameError('"open" came twice');
+    this.#engine = new Engine(decodeJson(frame.payload) as OpenRequest, {
+      state: (event) =>
+        this.#channel.send(FrameType.event, 0n, encodeJson(event), event.wornOut === true ? end : undefined),
+    });
+    this.#engine.start();
+    setInterval(() => {
+      const alive: AliveEvent = {
+        alive: true,
+        ...(this.#engine === undefined ? {} : { sessions: this.#engine.sessions }),
+      };
+      this.#channel.send(FrameType.event, 0n, encodeJson(alive));
+    }, ALIVE_INTERVAL_MS);
+  }
+
+  #fail(id: bigint, thrown: unknown): void {
+    const answer: FailedAnswer =
+      thrown instanceof OperationError
+        ? {
+            kind: thrown.kind,
+            message: thrown.message,
+            lost: thrown.lost,
+            ...(thrown.ckr === undefined ? {} : { ckr: thrown.ckr }),
+          }
+        : { kind: 'internal', message: `in the token process: ${String(thrown)}`, lost: false };
+    this.#channel.send(FrameType.failed, id, encodeJson(answer));
+  }
+}
+
+// A signal to the whole group must not take the HSM from calls in flight: the plugin process says when it is over.
+process.on('SIGINT', () => undefined);
+process.on('SIGTERM', () => undefined);
+process.on('SIGHUP', () => undefined);
+preventCoreFiles();
+const socket = new Socket({ fd: CHANNEL_FD, readable: true, writable: true });
+new TokenProcess(socket);

@@ -1,0 +1,194 @@
+import type { PartitionSelector } from '../../config/index.ts';
+import { candidates, type KeyHandles, type Profile } from '../profiles/index.ts';
+import type { KeyQuery, TokenKey } from '../types.ts';
+import { CkrError, constants, type Handle, type Pkcs11Module, type TokenFacts } from '../pkcs11/module.ts';
+import { SessionPool } from '../pkcs11/session-pool.ts';
+import { searchKeys, type FoundKey } from './key-search.ts';
+import { selfTest } from './self-test.ts';
+
+/** The partition is not there or cannot be used as configured; the message says what to do. */
+export class PartitionError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'PartitionError';
+  }
+}
+
+/** How the configuration names the partition, for messages. */
+export const describeSelector = (selector: PartitionSelector): string => {
+  switch (selector.by) {
+    case 'label':
+      return `label "${selector.label}"`;
+    case 'serial':
+      return `serial ${selector.serial}`;
+    case 'slot':
+      return `slot ${selector.slot}`;
+  }
+};
+
+/** Finds the one token that the configuration means. Throws PartitionError, CkrError. */
+export function selectToken(module: Pkcs11Module, selector: PartitionSelector): TokenFacts {
+  const tokens = module.tokens();
+  const matching = tokens.filter((token) => {
+    switch (selector.by) {
+      case 'label':
+        return token.label === selector.label;
+      case 'serial':
+        return token.serial === selector.serial;
+      case 'slot':
+        return token.slotId === selector.slot;
+    }
+  });
+  const [token, another] = matching;
+  if (token === undefined) {
+    const seen = tokens.map((other) => `"${other.label}" (serial ${other.serial}, slot ${other.slotId})`).join(', ');
+    throw new PartitionError(
+      `no token with ${describeSelector(selector)} (CKR_TOKEN_NOT_PRESENT); the module shows ${seen || 'no token at all'}: check token.partition and the HSM client's own configuration`,
+    );
+  }
+  if (another !== undefined) {
+    throw new PartitionError(
+      `${matching.length} tokens have ${describeSelector(selector)} (serials ${matching.map((other) => other.serial).join(', ')}): choose one by token.partition.serial`,
+    );
+  }
+  return { ...token, mechanisms: module.mechanisms(token.slot) };
+}
+
+/**
+ * One connection to a partition: logged in, its sessions, the listed keys that it holds. It is thrown away whole when
+ * the token is lost, since handles die with it.
+ */
+export class Partition {
+  readonly module: Pkcs11Module;
+  readonly token: TokenFacts;
+  readonly pool: SessionPool;
+  readonly #anchor: Handle;
+  #profile: Profile;
+  /** Why no profile fits, once one was tried on a key. */
+  #misfit: string | undefined;
+  #tried = false;
+  #keys: readonly FoundKey[] = [];
+
+  private constructor(module: Pkcs11Module, token: TokenFacts, anchor: Handle, pool: SessionPool, profile: Profile) {
+    this.module = module;
+    this.token = token;
+    this.#anchor = anchor;
+    this.pool = pool;
+    this.#profile = profile;
+  }
+
+  /**
+   * @param login is given the session to log in on; it throws what ends the connecting.
+   * Throws CkrError, PartitionError, and what `login` throws.
+   */
+  static async connect(
+    module: Pkcs11Module,
+    settings: {
+      readonly partition: PartitionSelector;
+      readonly profile: Parameters<typeof candidates>[0];
+      readonly sessions: number;
+    },
+    login: (token: TokenFacts, session: Handle) => Promise<void>,
+    queries: readonly KeyQuery[],
+  ): Promise<Partition> {
+    const token = selectToken(module, settings.partition);
+    const [profile] = candidates(settings.profile, token);
+    if (profile === undefined) {
+      throw new PartitionError(
+        `token "${token.label}" (${token.manufacturer} ${token.model}) offers neither CKM_AES_GCM nor CKM_AES_CBC_PAD with CKM_SHA256_HMAC: this plugin cannot use it`,
+      );
+    }
+    const anchor = module.openSession(token.slot, { writable: false });
+    try {
+      await login(token, anchor);
+      // The anchor is one of the token's sessions, and another program may want one, too.
+      const room = token.maxSessions === undefined ? settings.sessions : Math.max(1, token.maxSessions - 1);
+      const pool = new SessionPool(module, token.slot, Math.min(settings.sessions, room));
+      const partition = new Partition(module, token, anchor, pool, profile);
+      try {
+        await partition.search(queries, settings.profile);
+        return partition;
+      } catch (error) {
+        pool.close();
+        throw error;
+      }
+    } catch (error) {
+      module.closeSession(anchor);
+      throw error;
+    }
+  }
+
+  get profile(): Profile {
+    return this.#profile;
+  }
+
+  get keys(): readonly TokenKey[] {
+    return this.#keys.map(({ key }) =>
+      this.#misfit === undefined ? key : { ...key, sealProblems: [...key.sealProblems, this.#misfit] },
+    );
+  }
+
+  /** @returns the handles behind a key id, and whether a wrong tag can be proven under it. */
+  handles(keyId: string): { readonly handles: KeyHandles; readonly provable: boolean } | undefined {
+    for (const found of this.#keys) {
+      const handles = found.handles.get(keyId);
+      if (handles !== undefined) return { handles, provable: found.provable.has(keyId) };
+    }
+    return undefined;
+  }
+
+  /** Searches for listed keys, and tries the profile on the first that can be used. Throws CkrError. */
+  async search(queries: readonly KeyQuery[], wanted: Parameters<typeof candidates>[0]): Promise<void> {
+    let keys = await this.#searchWith(this.#profile, queries);
+    const probe = keys.find((found) => found.key.problems.length === 0 && found.key.attributes['encrypt'] !== false);
+    if (!this.#tried && probe !== undefined) {
+      const [handles] = [...probe.handles.values()];
+      if (handles !== undefined) {
+        const chosen = await this.#chooseProfile(wanted, handles);
+        if (chosen !== this.#profile) {
+          this.#profile = chosen;
+          keys = await this.#searchWith(chosen, queries);
+        }
+        this.#tried = true;
+      }
+    }
+    this.#keys = keys;
+  }
+
+  async #searchWith(profile: Profile, queries: readonly KeyQuery[]): Promise<FoundKey[]> {
+    const { module, token, pool } = this;
+    const found: FoundKey[] = [];
+    for (const query of [...queries].sort((a, b) => Number(b.active) - Number(a.active))) {
+      found.push(...(await searchKeys({ module, token, pool, anchor: this.#anchor, profile }, query)));
+    }
+    return found;
+  }
+
+  async #chooseProfile(wanted: Parameters<typeof candidates>[0], handles: KeyHandles): Promise<Profile> {
+    const misfits: string[] = [];
+    let uncertain: string | undefined;
+    for (const profile of candidates(wanted, this.token)) {
+      if (profile.scheme === 3 && handles.mac === undefined) continue;
+      const result = await selfTest(this.pool, profile, handles);
+      if (result.fits) return profile;
+      misfits.push(`${profile.name}: ${result.why}`);
+      if (!result.certain) uncertain = result.why;
+    }
+    if (uncertain !== undefined) throw new PartitionError(`the key's known-answer test failed: ${uncertain}`);
+    if (misfits.length > 0)
+      this.#misfit = `no profile fits this token (${misfits.join('; ')}); set token.profile or ask for support`;
+    return this.#profile;
+  }
+
+  /** Cheap sign of life for a partition without keys. Throws CkrError. */
+  checkSession(): void {
+    if (!this.module.loggedIn(this.#anchor) && (this.token.flags & constants.CKF_LOGIN_REQUIRED) !== 0) {
+      throw new CkrError('C_GetSessionInfo', 'CKR_USER_NOT_LOGGED_IN');
+    }
+  }
+
+  close(): void {
+    this.pool.close();
+    this.module.closeSession(this.#anchor);
+  }
+}

@@ -1,0 +1,115 @@
+import type { FailureKind } from '../../errors/index.ts';
+import type { TokenConfig } from '../../config/index.ts';
+import type { KeyQuery, TokenKey, TokenReport, TokenScheme, TokenState } from '../types.ts';
+import { FrameError } from './frame.ts';
+
+/**
+ * What the frames carry. Encrypt and decrypt are binary, since values travel in them; everything else is JSON.
+ *
+ *     key id (16) | scheme (1) | milliseconds left (4) | length of associated data (2) | associated data | data
+ */
+export interface CryptoRequest {
+  /** 32 hex digits. */
+  readonly keyId: string;
+  readonly scheme: TokenScheme;
+  /** How long the caller still waits, in milliseconds: what starts later is not worth an HSM call. */
+  readonly remainingMs: number;
+  readonly associatedData: Buffer;
+  /** Plaintext, or the body of a ciphertext. */
+  readonly data: Buffer;
+}
+
+const FIXED_BYTES = 23;
+
+/** @returns the payload's parts; `data` itself is not copied. */
+export function encodeCryptoRequest(request: CryptoRequest): Buffer[] {
+  const head = Buffer.allocUnsafe(FIXED_BYTES + request.associatedData.length);
+  head.write(request.keyId, 0, 16, 'hex');
+  head.writeUInt8(request.scheme, 16);
+  head.writeUInt32BE(Math.max(0, Math.min(0xffffffff, Math.ceil(request.remainingMs))), 17);
+  head.writeUInt16BE(request.associatedData.length, 21);
+  request.associatedData.copy(head, FIXED_BYTES);
+  return [head, request.data];
+}
+
+/** Throws FrameError for what cannot be such a request: the other side is not trusted to be well. */
+export function decodeCryptoRequest(payload: Buffer): CryptoRequest {
+  if (payload.length < FIXED_BYTES) throw new FrameError('request is too short');
+  const scheme = payload.readUInt8(16);
+  if (scheme !== 1 && scheme !== 2 && scheme !== 3) throw new FrameError(`scheme ${scheme} is unknown`);
+  const dataAt = FIXED_BYTES + payload.readUInt16BE(21);
+  if (dataAt > payload.length) throw new FrameError('associated data is longer than the request');
+  return {
+    keyId: payload.toString('hex', 0, 16),
+    scheme,
+    remainingMs: payload.readUInt32BE(17),
+    associatedData: payload.subarray(FIXED_BYTES, dataAt),
+    data: payload.subarray(dataAt),
+  };
+}
+
+/** First request of a token process's life, and only then. */
+export interface OpenRequest {
+  readonly token: TokenConfig;
+  readonly stateDir: string;
+  readonly maxValueBytes: number;
+  /** Keys to have found before it says 'ready'. */
+  readonly queries: readonly KeyQuery[];
+}
+
+/** Asks for the listed keys, or for the making of one of them. */
+export interface KeysRequest {
+  readonly queries: readonly KeyQuery[];
+  readonly create?: KeyQuery;
+}
+
+export interface KeysAnswer {
+  readonly keys: readonly TokenKey[];
+}
+
+/** Why an operation failed, as the token process tells it. `lost`: try again when the token is ready anew. */
+export interface FailedAnswer {
+  readonly kind: FailureKind;
+  readonly message: string;
+  readonly ckr?: string;
+  readonly lost: boolean;
+}
+
+/** The token process's word on itself, sent at every change. */
+export interface StateEvent {
+  readonly state: TokenState;
+  readonly reason: string;
+  /** Grows with every new connection to the token, so that an answer from before a loss is recognised. */
+  readonly generation: number;
+  /** The listed keys as found when it connected. */
+  readonly keys: readonly TokenKey[];
+  readonly details: Partial<Pick<TokenReport, 'module' | 'token' | 'profile' | 'sessions'>>;
+  /** What calls fail with while the state is 'refused'. */
+  readonly failure?: 'pin-refused' | 'pin-not-initialized';
+  /** The next attempt is more than a second away, unless an operator does something. */
+  readonly paused?: true;
+  /** It ends itself after this: the module needs a fresh process, and nothing crashed. */
+  readonly wornOut?: true;
+  /** Lines for the log, e.g. key attributes that differ; never a secret. */
+  readonly notes?: readonly string[];
+}
+
+/** Sent every few seconds in between: the process itself is alive, whatever the module does. */
+export interface AliveEvent {
+  readonly alive: true;
+  readonly sessions?: TokenReport['sessions'];
+}
+
+export const encodeJson = (value: unknown): Buffer[] => [Buffer.from(JSON.stringify(value), 'utf8')];
+
+/**
+ * @returns what the sender put in: both ends are one release, so callers take its shape as typed.
+ * Throws FrameError when the payload is no JSON.
+ */
+export function decodeJson(payload: Buffer): unknown {
+  try {
+    return JSON.parse(payload.toString('utf8')) as unknown;
+  } catch {
+    throw new FrameError('payload is not JSON');
+  }
+}

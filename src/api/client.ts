@@ -138,7 +138,7 @@ function failed(step: Step, error: ServiceError | null): RoundTripError {
 }
 
 function wrong(step: Step, message: string): RoundTripError {
-  return new RoundTripError(step, 'OK', message);
+  return new RoundTripError(step, 'wrong answer', message);
 }
 
 function bytes(step: Step, value: unknown): Buffer {

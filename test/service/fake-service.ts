@@ -1,0 +1,58 @@
+/**
+ * `serve` as a process of its own, with the real listeners, control socket and health port, and a keyring without an
+ * HSM: fake-service.ts CONFIG AVAILABILITY. keys create LABEL misbehaves as LABEL says.
+ */
+import { createApiServer } from '../../src/api/index.ts';
+import { explain } from '../../src/cli/explain.ts';
+import { serve, type OwnedKeyring, type Parts } from '../../src/service/index.ts';
+import type { Token } from '../../src/token/index.ts';
+import { FakeKeyring } from '../api/support/keyring.ts';
+import { KEY, STATUS } from '../control/fakes.ts';
+
+const [config = '', availability = 'ready'] = process.argv.slice(2);
+
+class Keyring extends FakeKeyring implements OwnedKeyring {
+  override keys() {
+    return [KEY];
+  }
+  start(): void {
+    this.availability = availability === 'away' ? 'away' : 'ready';
+    if (availability === 'slow') this.before = () => new Promise((resolve) => setTimeout(resolve, 700));
+    this.changed();
+  }
+  reload(): void {
+    this.changed();
+  }
+  createKey(label: string): Promise<unknown> {
+    if (label === 'throw') setTimeout(() => nonsense('thrown by nobody'));
+    if (label === 'reject') void Promise.reject(new Error('not waited for'));
+    return Promise.resolve();
+  }
+  close(): void {
+    this.availability = 'away';
+  }
+}
+
+function nonsense(message: string): never {
+  throw new Error(message);
+}
+
+const parts: Parts = {
+  createToken: () =>
+    ({
+      report: () => STATUS.token,
+      reconnect: () => undefined,
+      close: () => Promise.resolve(),
+    }) as unknown as Token,
+  createKeyring: () => new Keyring(),
+  createApiServer,
+};
+
+serve(config, parts).then(
+  (status) => process.exit(status),
+  (error: unknown) => {
+    const { message, exit } = explain(error);
+    console.error(message);
+    process.exit(exit);
+  },
+);

@@ -1,5 +1,4 @@
-import type { Call } from '../call/index.ts';
-import { ownCall } from '../call/index.ts';
+import { abandonable, ownCall, type Call } from '../call/index.ts';
 import { Cipher, parseCiphertext, type ParsedCiphertext } from '../cipher/index.ts';
 import type { Config, KeyConfig } from '../config/index.ts';
 import { KmsError, toKmsError } from '../errors/index.ts';
@@ -51,7 +50,9 @@ export class HsmKeyring implements Keyring {
   #seen: readonly TokenKey[] | undefined;
   #sealing: SealingChoice | KmsError = new KmsError('token-starting', 'the token has not been reached yet');
   #missingTimer: NodeJS.Timeout | undefined;
-  #creating = false;
+  /** A key that is being made because of `create: true`; calls that need it wait. */
+  #creation: Promise<void> | undefined;
+  #createAgainAt = 0;
   #closed = false;
 
   constructor(options: KeyringOptions) {
@@ -224,7 +225,8 @@ export class HsmKeyring implements Keyring {
       this.#sealing = chooseSealingKey(active, this.#listed, this.#memory.written(active.label));
     } catch (error) {
       const failure = toKmsError(error);
-      if (!(this.#sealing instanceof KmsError) || this.#sealing.message !== failure.message) {
+      const isNews = !(this.#sealing instanceof KmsError) || this.#sealing.message !== failure.message;
+      if (isNews && !(failure.kind === 'key-missing' && this.#mayCreate(active))) {
         this.#log.error(failure.message, { code: failure.code, label: active.label });
       }
       this.#sealing = failure;
@@ -253,27 +255,30 @@ export class HsmKeyring implements Keyring {
     if (this.#closed || this.#token.report().state !== 'ready') return;
     const missing = this.#config.keys.filter((config) => !this.#listed.some((key) => key.config === config));
     if (missing.length === 0) return;
-    const creatable = missing.find((config) => config.create && config.keyId === undefined);
-    if (
-      creatable !== undefined &&
-      !this.#creating &&
-      !this.#memory.knows(creatable.label) &&
-      this.#memory.trustworthy
-    ) {
-      this.#creating = true;
-      this.createKey(creatable.label, ownCall(OWN_CALL_MS))
-        .catch((error: unknown) => {
-          const failure = toKmsError(error);
-          this.#log.error(`key "${creatable.label}" could not be created: ${failure.message}`, { code: failure.code });
-        })
-        .finally(() => {
-          setTimeout(() => (this.#creating = false), MISSING_SEARCH_MS).unref();
-        });
-    }
+    this.#createMissing(missing);
     this.#missingTimer = setTimeout(() => {
       this.#search.now(ownCall(OWN_CALL_MS)).catch(() => this.#lookForMissing());
     }, MISSING_SEARCH_MS);
     this.#missingTimer.unref();
+  }
+
+  #createMissing(missing: readonly KeyConfig[]): void {
+    const config = missing.find((candidate) => this.#mayCreate(candidate));
+    if (config === undefined || this.#creation !== undefined || performance.now() < this.#createAgainAt) return;
+    this.#createAgainAt = performance.now() + MISSING_SEARCH_MS;
+    this.#creation = this.createKey(config.label, ownCall(OWN_CALL_MS))
+      .then(
+        () => undefined,
+        (error: unknown) => {
+          const failure = toKmsError(error);
+          this.#log.error(`key "${config.label}" could not be created: ${failure.message}`, { code: failure.code });
+        },
+      )
+      .finally(() => (this.#creation = undefined));
+  }
+
+  #mayCreate({ create, keyId, label }: KeyConfig): boolean {
+    return create && keyId === undefined && this.#memory.trustworthy && !this.#memory.knows(label);
   }
 
   async #find(call: Call): Promise<void> {
@@ -284,6 +289,7 @@ export class HsmKeyring implements Keyring {
   async #sealingKey(call: Call): Promise<SealingChoice> {
     if (!(this.#sealing instanceof KmsError)) return this.#sealing;
     await this.#token.ready(call);
+    if (this.#creation !== undefined) await abandonable(this.#creation, call.signal);
     if (this.#sealing instanceof KmsError && this.#sealing.kind !== 'key-unable') await this.#search.now(call);
     if (this.#sealing instanceof KmsError) throw this.#sealing;
     return this.#sealing;

@@ -28,48 +28,37 @@ var sizes = []int{0, 1, 15, 16, 17, 20, 32, 64, 128, 4096, 20_480, 65_000, 1 << 
 
 func TestGoReadsWhatThePluginMakes(t *testing.T) {
 	t.Parallel()
-	for name, made := range map[string]struct {
-		config string
-		scheme ciphertext.Scheme
-	}{
-		"direct":   {"{ name: direct }", ciphertext.GCM},
-		"envelope": {"{ name: envelope }", ciphertext.DataKey},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			key, client, running := start(t, made.config)
-			answer, err := v2.NewKeyManagementServiceClient(plugin.Dial(t, running.Path)).Status(limited(t), &v2.StatusRequest{})
-			if err != nil || answer.GetKeyId() != key.ID().String() {
-				t.Fatalf("key id %v, %v; computed from the raw key %s", answer, err, key.ID())
-			}
-			seen := map[string]bool{}
-			for _, size := range sizes {
-				value := random(t, size)
-				encrypted, err := client.Encrypt(limited(t), &v1.EncryptRequest{Plain: value})
-				if err != nil {
-					t.Fatalf("%d bytes: %v", size, err)
-				}
-				whole := encrypted.GetCipher()
-				if got := ciphertext.Scheme(whole[9]); got != made.scheme {
-					t.Fatalf("%d bytes: scheme %d", size, got)
-				}
-				opened, err := ciphertext.Ring{Keys: []ciphertext.Key{key}}.Open(whole)
-				if err != nil || !bytes.Equal(opened, value) {
-					t.Fatalf("%d bytes: %v", size, err)
-				}
-				iv := string(whole[len(whole)-16-size-12 : len(whole)-16-size])
-				if seen[iv] {
-					t.Fatal("an IV was used twice")
-				}
-				seen[iv] = true
-			}
-		})
+	key, client, running := start(t)
+	answer, err := v2.NewKeyManagementServiceClient(plugin.Dial(t, running.Path)).Status(limited(t), &v2.StatusRequest{})
+	if err != nil || answer.GetKeyId() != key.ID().String() {
+		t.Fatalf("key id %v, %v; computed from the raw key %s", answer, err, key.ID())
+	}
+	seen := map[string]bool{}
+	for _, size := range sizes {
+		value := random(t, size)
+		encrypted, err := client.Encrypt(limited(t), &v1.EncryptRequest{Plain: value})
+		if err != nil {
+			t.Fatalf("%d bytes: %v", size, err)
+		}
+		whole := encrypted.GetCipher()
+		if want := 26 + 12 + size + 16; ciphertext.Scheme(whole[9]) != ciphertext.GCM || len(whole) != want {
+			t.Fatalf("%d bytes: scheme %d, %d bytes", size, whole[9], len(whole))
+		}
+		opened, err := ciphertext.Ring{Keys: []ciphertext.Key{key}}.Open(whole)
+		if err != nil || !bytes.Equal(opened, value) {
+			t.Fatalf("%d bytes: %v", size, err)
+		}
+		iv := string(whole[26:38])
+		if seen[iv] {
+			t.Fatal("an IV was used twice")
+		}
+		seen[iv] = true
 	}
 }
 
 func TestThePluginReadsWhatGoMakes(t *testing.T) {
 	t.Parallel()
-	key, client, _ := start(t, "{ name: direct }")
+	key, client, _ := start(t)
 	for _, size := range sizes {
 		value := random(t, size)
 		for name, made := range map[string][]byte{
@@ -150,11 +139,11 @@ func statusName(code codes.Code) string {
 }
 
 // start runs a plugin on one key of known value.
-func start(t *testing.T, scheme string) (ciphertext.Key, v1.KeyManagementServiceClient, *plugin.Plugin) {
+func start(t *testing.T) (ciphertext.Key, v1.KeyManagementServiceClient, *plugin.Plugin) {
 	t.Helper()
 	token := plugin.NewToken(t)
 	key := ciphertext.Key{AES: token.NewKey(t, "known")}
-	running := plugin.Start(t, token, plugin.Config{Keys: []plugin.Key{{Label: "known", State: "active"}}, Scheme: scheme})
+	running := plugin.Start(t, token, plugin.Config{Keys: []plugin.Key{{Label: "known", State: "active"}}})
 	return key, v1.NewKeyManagementServiceClient(plugin.Dial(t, running.Path)), running
 }
 

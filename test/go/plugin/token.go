@@ -46,9 +46,13 @@ func NewToken(t *testing.T) *Token {
 	return token
 }
 
-// Import puts an AES key of known value under a label: it can neither be read nor be wrapped from there on.
+// Import puts an AES key of known value under a label, never to be read from there on. softhsm2-util reads the key's file as
+// a line of text, so a key must hold neither a zero byte nor a line feed.
 func (token *Token) Import(t *testing.T, label string, raw []byte) {
 	t.Helper()
+	if bytes.ContainsAny(raw, "\x00\n") {
+		t.Fatal("softhsm2-util would cut this key short")
+	}
 	before := token.objectFiles(t)
 	file := token.write(t, "import", string(raw))
 	id := make([]byte, 16)
@@ -70,8 +74,10 @@ func (token *Token) Import(t *testing.T, label string, raw []byte) {
 func (token *Token) NewKey(t *testing.T, label string) []byte {
 	t.Helper()
 	raw := make([]byte, 32)
-	if _, err := rand.Read(raw); err != nil {
-		t.Fatal(err)
+	for bytes.ContainsAny(raw, "\x00\n") {
+		if _, err := rand.Read(raw); err != nil {
+			t.Fatal(err)
+		}
 	}
 	token.Import(t, label, raw)
 	return raw

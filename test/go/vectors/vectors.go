@@ -55,14 +55,15 @@ var Sizes = []int{0, 1, 16, 20}
 
 const value = "a 20-byte password!!"
 
+// No key has a zero byte or a line feed, at which softhsm2-util would end it.
 var keys = []struct {
 	name string
 	key  ciphertext.Key
 }{
-	{"aes-256", ciphertext.Key{AES: counting(0x00, 32)}},
-	{"aes-256-and-hmac", ciphertext.Key{AES: counting(0x00, 32), MAC: counting(0x20, 32)}},
-	{"aes-192", ciphertext.Key{AES: counting(0x40, 24)}},
-	{"aes-128", ciphertext.Key{AES: counting(0x60, 16)}},
+	{"aes-256", ciphertext.Key{AES: counting(0x10, 32)}},
+	{"aes-256-and-hmac", ciphertext.Key{AES: counting(0x10, 32), MAC: counting(0x30, 32)}},
+	{"aes-192", ciphertext.Key{AES: counting(0x50, 24)}},
+	{"aes-128", ciphertext.Key{AES: counting(0x70, 16)}},
 }
 
 var (

@@ -2,10 +2,12 @@ package vectors
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"os"
+	"strings"
 	"testing"
 
 	"hsm-kms-plugin/test/ciphertext"
@@ -81,6 +83,32 @@ func TestEveryFlippedBitIsRefused(t *testing.T) {
 			if _, err := ring.Open(flipped); err == nil {
 				t.Fatalf("%s: decrypted with bit %d flipped", vector.Name, bit)
 			}
+		}
+	}
+}
+
+// docs/ciphertext.md shows some of the vectors, their hex broken into lines.
+func TestTheDocumentShowsTheSameVectors(t *testing.T) {
+	file, _ := read(t)
+	document, err := os.ReadFile("../../../docs/ciphertext.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(strings.Fields(string(document)), "")
+	shown := map[int]bool{}
+	for _, vector := range file.Vectors {
+		if strings.Contains(text, vector.IV+"value"+cmp.Or(vector.Plaintext, "(empty)")+"ciphertext"+vector.Ciphertext) {
+			shown[vector.Scheme] = true
+		}
+	}
+	for scheme := 1; scheme <= 4; scheme++ {
+		if !shown[scheme] {
+			t.Errorf("docs/ciphertext.md shows no vector of scheme %d", scheme)
+		}
+	}
+	for _, key := range file.Keys[:2] {
+		if !strings.Contains(text, key.KeyID) {
+			t.Errorf("docs/ciphertext.md does not show the key id of %s", key.Name)
 		}
 	}
 }

@@ -4,12 +4,15 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.SecureRandom;
+import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 
 /** A SoftHSM2 token of one test class, labelled "credhub", in a directory of its own. */
 final class Token {
@@ -35,11 +38,13 @@ final class Token {
     run("--init-token", "--free", "--label", "credhub", "--so-pin", "so-" + PIN, "--pin", PIN);
   }
 
-  /** Makes an AES-256 key. */
+  /** Makes an AES-256 key. softhsm2-util reads it as a line of text: it must hold neither a zero byte nor a line feed. */
   void newKey(final String label) throws Exception {
     final byte[] random = new byte[48];
-    new SecureRandom().nextBytes(random);
-    final Path file = Files.write(directory.resolve("import"), java.util.Arrays.copyOf(random, 32));
+    do {
+      new SecureRandom().nextBytes(random);
+    } while (IntStream.range(0, 32).anyMatch(at -> random[at] == 0 || random[at] == '\n'));
+    final Path file = Files.write(directory.resolve("import"), Arrays.copyOf(random, 32));
     final String id = HexFormat.of().formatHex(random, 32, 48);
     final Set<Path> before = objectFiles();
     run("--import", file.toString(), "--aes", "--token", "credhub", "--pin", PIN, "--label", label, "--id", id);
@@ -80,7 +85,7 @@ final class Token {
   }
 
   private void run(final String... arguments) throws Exception {
-    final var command = new java.util.ArrayList<>(List.of("softhsm2-util"));
+    final var command = new ArrayList<>(List.of("softhsm2-util"));
     command.addAll(List.of(arguments));
     Commands.run(directory, Map.of("SOFTHSM2_CONF", configuration().toString()), command);
   }

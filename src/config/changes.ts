@@ -8,7 +8,14 @@ export interface ConfigChanges {
 }
 
 /** What a running service takes over at SIGHUP; everything else needs a restart. */
-const LIVE = [/^keys\b/, /^retired_keys$/, /^log\./, /^limits\./, /^scheme$/, /^listeners\[[^\]]*\]\.tls\./];
+const LIVE = [
+  /^keys\b/,
+  /^retired_keys$/,
+  /^log\./,
+  /^limits\./,
+  /^scheme$/,
+  /^listeners\[[^\]]*\]\.(tls\.|apis$|patience$)/,
+];
 
 /**
  * Compares two configurations by property, as operators know them, without values (an environment may hold what should

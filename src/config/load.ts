@@ -3,7 +3,7 @@ import { assemble } from './assemble.ts';
 import { checkKeys } from './check/keys.ts';
 import { checkHealth, checkLimits, checkScheme } from './check/limits.ts';
 import { checkListeners } from './check/listeners.ts';
-import { checkState } from './check/state.ts';
+import { checkState, controlSocketIn } from './check/state.ts';
 import { checkToken } from './check/token.ts';
 import { ConfigError, Sheet, type Problem } from './problems.ts';
 import { readDocument } from './read/document.ts';
@@ -32,9 +32,7 @@ export function loadConfig(file: string): Config {
 
 /** Like `loadConfig`, for those who want warnings beside problems; throws nothing. */
 export function checkConfig(file: string): ConfigCheck {
-  const absolute = path.resolve(file);
-  // A link's own directory counts, not its target's: BOSH and Kubernetes both put links where the files are wanted.
-  const sheet = new Sheet(absolute, path.dirname(absolute));
+  const sheet = sheetFor(file);
   const document = readDocument(sheet);
   const draft = document === undefined ? undefined : readFields(document, '', sheet);
   if (draft !== undefined) checkAll(draft, sheet);
@@ -43,6 +41,37 @@ export function checkConfig(file: string): ConfigCheck {
   }
   const problems = sheet.problems.toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0));
   return { problems, warnings: sheet.warnings };
+}
+
+/** Where the running service of a configuration is found. */
+export interface ServicePlace {
+  readonly stateDir: string;
+  readonly controlSocket: string;
+}
+
+/**
+ * Reads only where the service's state and control socket are, for commands that ask a running service: one whose
+ * certificate has run out, or whose file has been edited badly since, can still be asked.
+ *
+ * @throws {ConfigError} when the file cannot be read or those two settings are at fault.
+ */
+export function locateService(file: string): ServicePlace {
+  const sheet = sheetFor(file);
+  const document = readDocument(sheet);
+  const draft = document === undefined ? undefined : readFields(document, '', sheet);
+  const { state_dir: stateDir, control_socket: controlSocket } = draft ?? {};
+  if (stateDir !== undefined && controlSocket !== undefined) {
+    return { stateDir, controlSocket: controlSocket ?? controlSocketIn(stateDir) };
+  }
+  const place = ['state_dir', 'control_socket'];
+  const problems = sheet.problems.filter(({ property }) => draft === undefined || place.includes(property));
+  throw new ConfigError(sheet.file, problems);
+}
+
+/** A link's own directory counts, not its target's: BOSH and Kubernetes both put links where the files are wanted. */
+function sheetFor(file: string): Sheet {
+  const absolute = path.resolve(file);
+  return new Sheet(absolute, path.dirname(absolute));
 }
 
 function checkAll(draft: FileDraft, sheet: Sheet): void {

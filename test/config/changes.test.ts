@@ -67,10 +67,11 @@ const changes: readonly Change[] = [
     needsRestart: ['token.partition', 'token.pin_file'],
   },
   {
-    what: "a listener's socket",
+    what: "a listener's socket, and what it serves",
     change: (raw) =>
       Object.assign(listenerOf(raw, 1), { endpoint: 'run/k.sock', apis: ['v2'], mode: '0660', patience: '1s' }),
-    needsRestart: ['apis', 'endpoint', 'mode', 'patience'].map((name) => `listeners[kubernetes].${name}`),
+    live: ['listeners[kubernetes].apis', 'listeners[kubernetes].patience'],
+    needsRestart: ['listeners[kubernetes].endpoint', 'listeners[kubernetes].mode'],
   },
   {
     what: 'a new listener',
@@ -85,7 +86,8 @@ const changes: readonly Change[] = [
   {
     what: 'TLS taken away',
     change: (raw) => Reflect.deleteProperty(listenerOf(raw, 0), 'tls'),
-    needsRestart: ['listeners[credhub].patience', 'listeners[credhub].tls'],
+    live: ['listeners[credhub].patience'],
+    needsRestart: ['listeners[credhub].tls'],
   },
   {
     what: 'some of both',

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, symlinkSync } from 'node:fs';
 import os from 'node:os';
 import { describe, test } from 'node:test';
 import path from 'node:path';
-import { checkConfig, ConfigError, loadConfig } from '../../src/config/index.ts';
+import { checkConfig, ConfigError, loadConfig, locateService } from '../../src/config/index.ts';
 import { Fixture, HOST, keyOf, listenerOf, type Raw } from './fixtures.ts';
 
 const fixture = new Fixture();
@@ -269,6 +269,25 @@ log: { level: loud }
         return true;
       },
     );
+  });
+});
+
+describe('where the running service is', () => {
+  test('can be told from a file that is otherwise at fault', () => {
+    const file = fixture.write('kms-plugin.yml', 'state_dir: state\nlisteners: 3\nlog: { level: loud }\n');
+    assert.deepEqual(locateService(file), {
+      stateDir: fixture.at('state'),
+      controlSocket: fixture.at('state/control.sock'),
+    });
+    fixture.write('kms-plugin.yml', 'state_dir: state\ncontrol_socket: c.sock\n');
+    assert.equal(locateService(file).controlSocket, fixture.at('c.sock'));
+  });
+
+  test('cannot be told from one that does not say it, and then this alone is the problem', () => {
+    for (const text of ['control_socket: 3\nstate_dir: state\n', 'keys: 3\n', 'state_dir: [\n']) {
+      const file = fixture.write('kms-plugin.yml', text);
+      assert.throws(() => locateService(file), { name: 'ConfigError', message: /: 1 problem\n {2}\S+/ });
+    }
   });
 });
 

@@ -48,7 +48,7 @@ export const COMMANDS: readonly Command[] = [
     words: ['keys', 'create'],
     operands: ['LABEL'],
     options: NONE,
-    summary: 'make a listed key that the token lacks',
+    summary: 'make a key that the token lacks',
     load: () => import('./verbs/keys-create.ts'),
   },
   {

@@ -1,6 +1,14 @@
+import { ownCall } from '../call/index.ts';
 import type { Config } from '../config/index.ts';
-import { ControlClient, ServiceUnavailableError } from '../control/index.ts';
-import type { KeyReport } from '../keyring/index.ts';
+import { CLIENT_DEADLINE_MS, ControlClient, ServiceUnavailableError, type CreatedKey } from '../control/index.ts';
+import type { Keyring, KeyReport } from '../keyring/index.ts';
+import type { OwnedKeyring } from '../service/index.ts';
+
+/** How long the token may take, in milliseconds: nobody waits at a terminal for longer. */
+const WAIT_MS = 5_000;
+
+/** A ready token whose keys are still being looked for. */
+const SEARCH_MS = 1_500;
 
 export interface KeysAnswer {
   readonly keys: readonly KeyReport[];
@@ -15,27 +23,41 @@ export function askKeys(config: Config): Promise<KeysAnswer> {
       const { keys, health } = await client.status();
       return { keys, trouble: health.availability === 'ready' ? undefined : health.reason };
     },
-    async () => {
-      const { withOwnKeyring } = await import('./own-keyring.ts');
-      return withOwnKeyring(config, (keyring) => {
+    () =>
+      alone(config, async (keyring) => {
+        await settled(keyring);
         const { availability, reason } = keyring.health();
-        return Promise.resolve({ keys: keyring.keys(), trouble: availability === 'ready' ? undefined : reason });
-      });
-    },
+        return { keys: keyring.keys(), trouble: availability === 'ready' ? undefined : reason };
+      }),
     config,
   );
 }
 
-/** Makes a listed key: in the running service, or, when it is down, in a token process of our own. */
-export function createKey(config: Config, label: string): Promise<KeyReport> {
+/** Makes a key: in the running service, or, when it is down, in a token process of our own. */
+export function createKey(config: Config, label: string): Promise<CreatedKey> {
   return whenDown(
     (client) => client.createKey(label),
-    async () => {
-      const { createOwnKey } = await import('./own-keyring.ts');
-      return createOwnKey(config, label);
-    },
+    () =>
+      alone(config, async (keyring) => {
+        const key = await keyring.createKey(label, ownCall(CLIENT_DEADLINE_MS));
+        return { label, listed: config.keys.some((each) => each.label === label), key };
+      }),
     config,
   );
+}
+
+/** The keys under a label as they are on the token now, listed or not. */
+export function inspectKey(config: Config, label: string): Promise<KeyReport> {
+  return whenDown(
+    (client) => client.inspectKey(label),
+    () => alone(config, (keyring) => keyring.inspect(label, ownCall(CLIENT_DEADLINE_MS))),
+    config,
+  );
+}
+
+async function alone<T>(config: Config, work: (keyring: OwnedKeyring) => Promise<T>): Promise<T> {
+  const { withOwnKeyring } = await import('./own-keyring.ts');
+  return withOwnKeyring(config, work);
 }
 
 /** A service that is stuck still has the token: then a process of our own would only add to the trouble. */
@@ -46,4 +68,25 @@ async function whenDown<T>(ask: (client: ControlClient) => Promise<T>, alone: ()
     if (error instanceof ServiceUnavailableError && error.why === 'down') return await alone();
     throw error;
   }
+}
+
+/** Waits until the keyring is well, the PIN is refused, or the time is up. */
+function settled(keyring: Keyring): Promise<void> {
+  return new Promise((resolve) => {
+    let searching: NodeJS.Timeout | undefined;
+    const done = (): void => {
+      clearTimeout(all);
+      clearTimeout(searching);
+      stop();
+      resolve();
+    };
+    const look = (): void => {
+      const { ok, availability } = keyring.health();
+      if (ok || availability === 'refused') done();
+      else if (availability === 'ready') searching ??= setTimeout(done, SEARCH_MS);
+    };
+    const all = setTimeout(done, WAIT_MS);
+    const stop = keyring.onChange(look);
+    look();
+  });
 }

@@ -2,7 +2,7 @@ import { request as httpRequest } from 'node:http';
 import type { KeyReport } from '../keyring/index.ts';
 import type { LogLevel } from '../log/index.ts';
 import type { PinRecord } from '../token/index.ts';
-import type { LogLevelReport, PinsCleared, ReloadReport, StatusReport } from './types.ts';
+import type { CreatedKey, LogLevelReport, PinsCleared, ReloadReport, StatusReport } from './types.ts';
 
 /** The service does not answer: it is down, or stuck, or this user may not ask it. */
 export class ServiceUnavailableError extends Error {
@@ -52,8 +52,12 @@ export class ControlClient {
     return this.#ask('GET', '/v1/keys') as Promise<readonly KeyReport[]>;
   }
 
-  createKey(label: string): Promise<KeyReport> {
-    return this.#ask('POST', '/v1/keys/create', { label }) as Promise<KeyReport>;
+  createKey(label: string): Promise<CreatedKey> {
+    return this.#ask('POST', '/v1/keys/create', { label }) as Promise<CreatedKey>;
+  }
+
+  inspectKey(label: string): Promise<KeyReport> {
+    return this.#ask('POST', '/v1/keys/inspect', { label }) as Promise<KeyReport>;
   }
 
   setLogLevel(level: LogLevel, forMs?: number): Promise<LogLevelReport> {

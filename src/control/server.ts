@@ -18,6 +18,7 @@ const ROUTES: Readonly<Record<string, { readonly GET?: Route; readonly POST?: Ro
   '/v1/status': { GET: (handlers) => handlers.status() },
   '/v1/keys': { GET: (handlers) => handlers.keys() },
   '/v1/keys/create': { POST: (handlers, body) => handlers.createKey(text(body, 'label')) },
+  '/v1/keys/inspect': { POST: (handlers, body) => handlers.inspectKey(text(body, 'label')) },
   '/v1/log-level': { POST: (handlers, body) => handlers.setLogLevel(level(body), duration(body)) },
   '/v1/pin': { GET: (handlers) => handlers.pins() },
   '/v1/pin/clear': {

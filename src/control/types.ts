@@ -1,5 +1,5 @@
 import type { CallCounts, ListenerReport } from '../api/index.ts';
-import type { KeyReport, KeyringHealth } from '../keyring/index.ts';
+import type { FoundKeyReport, KeyReport, KeyringHealth } from '../keyring/index.ts';
 import type { LogLevel } from '../log/index.ts';
 import type { PinRecord, TokenReport } from '../token/index.ts';
 
@@ -41,6 +41,14 @@ export interface LogLevelReport {
   readonly until?: string;
 }
 
+/** The answer to POST /v1/keys/create. */
+export interface CreatedKey {
+  readonly label: string;
+  /** Whether the running configuration lists the label. */
+  readonly listed: boolean;
+  readonly key: FoundKeyReport;
+}
+
 /** The answer to POST /v1/pin/clear. */
 export interface PinsCleared {
   /** How many PINs were remembered and are not any more. */
@@ -51,8 +59,10 @@ export interface PinsCleared {
 export interface ControlHandlers {
   status(): StatusReport;
   keys(): readonly KeyReport[];
-  /** Makes a listed key that the token lacks, and gives its report. */
-  createKey(label: string): Promise<KeyReport>;
+  /** Makes a key that the token lacks, listed or not. */
+  createKey(label: string): Promise<CreatedKey>;
+  /** Looks on the token for the keys under a label, listed or not. */
+  inspectKey(label: string): Promise<KeyReport>;
   /** @param forMs after this many milliseconds the configured level comes back. */
   setLogLevel(level: LogLevel, forMs: number | undefined): LogLevelReport;
   pins(): Promise<readonly PinRecord[]>;

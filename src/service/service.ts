@@ -8,8 +8,6 @@ import {
   type ControlHandlers,
   type HealthServer,
 } from '../control/index.ts';
-import { KmsError } from '../errors/index.ts';
-import type { KeyReport } from '../keyring/index.ts';
 import type { Logger } from '../log/index.ts';
 import { claimSocket, type SocketClaim } from '../socket/index.ts';
 import { clearPins, describePins, type Token } from '../token/index.ts';
@@ -17,6 +15,9 @@ import { LevelSwitch } from './log-level.ts';
 import type { OwnedKeyring, Parts } from './parts.ts';
 import { Configuration } from './reload.ts';
 import { listenersReachable, statusReport } from './status.ts';
+
+/** A little less than a verb waits, so that it hears what went wrong. */
+const CALL_MS = CLIENT_DEADLINE_MS - 500;
 
 /** Kept back from the time for calls in flight, to close the token and the log in. */
 const CLOSING_MS = 500;
@@ -92,11 +93,7 @@ export class Service {
     const closingMs = Math.min(CLOSING_MS, shutdownMs / 2);
     await this.#api.shutdown(shutdownMs - closingMs);
     this.#stopWatching();
-    const closed = Promise.allSettled([
-      this.#control?.release(),
-      this.#health?.close(),
-      Promise.resolve(this.#keyring.close()).then(() => this.#token.close()),
-    ]);
+    const closed = Promise.allSettled([this.#control?.release(), this.#health?.close(), this.#keyring.close()]);
     await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, closingMs).unref())]);
   }
 
@@ -106,15 +103,15 @@ export class Service {
     return { ok, reason };
   }
 
-  /** One line for each change between ready and not ready. */
+  /** One line for each change between ready and not ready; why it is not, the rooms have said. */
   #watch(): () => void {
-    let last: string | undefined;
+    let was = false;
     return this.#keyring.onChange(() => {
       const { ok, reason, activeKeyId } = this.#keyring.health();
-      if (reason === last) return;
-      last = reason;
-      if (ok) this.#log.info('ready', { active_key: activeKeyId });
-      else this.#log.warn('not ready', { kind: 'not-ready', reason });
+      if (ok === was) return;
+      was = ok;
+      if (ok) this.#log.info('ready: calls succeed', { keyId: activeKeyId });
+      else this.#log.warn('not ready: calls fail or wait', { kind: 'not-ready', reason });
     });
   }
 
@@ -131,10 +128,14 @@ export class Service {
           token: this.#token,
           api: this.#api,
           lastReload: this.#configuration.lastReload,
-          warnings: this.#warnings,
+          warnings: [...this.#warnings, ...this.#keyring.warnings()],
         }),
       keys: () => this.#keyring.keys(),
-      createKey: (label) => this.#createKey(label),
+      createKey: async (label) => {
+        const key = await this.#keyring.createKey(label, ownCall(CALL_MS));
+        return { label, listed: this.#configuration.running.keys.some((each) => each.label === label), key };
+      },
+      inspectKey: (label) => this.#keyring.inspect(label, ownCall(CALL_MS)),
       setLogLevel: (level, forMs) => this.#level.set(level, forMs),
       pins: () => Promise.resolve(describePins(stateDir)),
       clearPins: async (serial) => {
@@ -145,14 +146,5 @@ export class Service {
       },
       reload: () => this.#configuration.reload({ api: this.#api, keyring: this.#keyring, level: this.#level }),
     };
-  }
-
-  async #createKey(label: string): Promise<KeyReport> {
-    // A little less than the verb waits, so that it hears what went wrong.
-    await this.#keyring.createKey(label, ownCall(CLIENT_DEADLINE_MS - 500));
-    const report = this.#keyring.keys().find((key) => key.label === label);
-    if (report === undefined) throw new KmsError('key-missing', `the key ${label} was made and is not listed any more`);
-    this.#log.info('key created by an operator', { label, key_ids: report.found.map((key) => key.keyIds[0]) });
-    return report;
   }
 }

@@ -14,7 +14,7 @@ import {
   type ControlHandlers,
 } from '../../src/control/index.ts';
 import { KmsError } from '../../src/errors/index.ts';
-import { fakeHandlers, fakeLog, KEY, STATUS } from './fakes.ts';
+import { CREATED, fakeHandlers, fakeLog, KEY, STATUS } from './fakes.ts';
 
 const directory = mkdtempSync(path.join(tmpdir(), 'kms-control-'));
 const socket = path.join(directory, 'control.sock');
@@ -58,7 +58,8 @@ describe('the control socket', () => {
     const { client, asked } = await serving();
     assert.deepEqual(await client.status(), STATUS);
     assert.deepEqual(await client.keys(), [KEY]);
-    assert.deepEqual(await client.createKey('credhub-2026'), KEY);
+    assert.deepEqual(await client.createKey('credhub-2026'), CREATED);
+    assert.deepEqual(await client.inspectKey('other'), { ...KEY, label: 'other' });
     assert.deepEqual(await client.setLogLevel('debug', 60_000), { level: 'debug' });
     assert.deepEqual(await client.setLogLevel('warn'), { level: 'warn' });
     assert.deepEqual(await client.pins(), []);

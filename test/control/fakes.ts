@@ -1,24 +1,26 @@
-import type { ControlHandlers, StatusReport } from '../../src/control/index.ts';
-import type { KeyReport } from '../../src/keyring/index.ts';
+import type { ControlHandlers, CreatedKey, StatusReport } from '../../src/control/index.ts';
+import type { FoundKeyReport, KeyReport } from '../../src/keyring/index.ts';
 import type { Log, LogFields } from '../../src/log/index.ts';
+
+const FOUND: FoundKeyReport = {
+  keyIds: ['00112233445566778899aabbccddeeff'],
+  idKind: 'check-value',
+  sizeBits: 256,
+  scheme: 1,
+  attributes: { CKA_SENSITIVE: true, CKA_EXTRACTABLE: false },
+  problems: [],
+  usable: true,
+  encrypts: 3,
+  decrypts: 4,
+};
 
 export const KEY: KeyReport = {
   label: 'credhub-2026',
   state: 'active',
-  found: [
-    {
-      keyIds: ['00112233445566778899aabbccddeeff'],
-      idKind: 'check-value',
-      sizeBits: 256,
-      scheme: 1,
-      attributes: { CKA_SENSITIVE: true, CKA_EXTRACTABLE: false },
-      problems: [],
-      usable: true,
-      encrypts: 3,
-      decrypts: 4,
-    },
-  ],
+  found: [FOUND],
 };
+
+export const CREATED: CreatedKey = { label: 'credhub-2026', listed: true, key: FOUND };
 
 export const STATUS: StatusReport = {
   version: '1.0.0',
@@ -63,8 +65,9 @@ export function fakeHandlers(overrides: Partial<ControlHandlers> = {}) {
     keys: () => [KEY],
     createKey: (label) => {
       asked.push(['createKey', label]);
-      return Promise.resolve(KEY);
+      return Promise.resolve(CREATED);
     },
+    inspectKey: (label) => Promise.resolve({ ...KEY, label }),
     setLogLevel: (level, forMs) => {
       asked.push(['setLogLevel', level, forMs]);
       return { level };

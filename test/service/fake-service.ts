@@ -5,13 +5,14 @@
 import { createApiServer } from '../../src/api/index.ts';
 import { explain } from '../../src/cli/explain.ts';
 import { serve, type OwnedKeyring, type Parts } from '../../src/service/index.ts';
+import type { FoundKeyReport, KeyReport } from '../../src/keyring/index.ts';
 import type { Token } from '../../src/token/index.ts';
 import { FakeKeyring } from '../api/support/keyring.ts';
-import { KEY, STATUS } from '../control/fakes.ts';
+import { CREATED, KEY, STATUS } from '../control/fakes.ts';
 
 const [config = '', availability = 'ready'] = process.argv.slice(2);
 
-class Keyring extends FakeKeyring implements OwnedKeyring {
+class FakeOwnedKeyring extends FakeKeyring implements OwnedKeyring {
   override keys() {
     return [KEY];
   }
@@ -23,13 +24,20 @@ class Keyring extends FakeKeyring implements OwnedKeyring {
   reload(): void {
     this.changed();
   }
-  createKey(label: string): Promise<unknown> {
+  createKey(label: string): Promise<FoundKeyReport> {
     if (label === 'throw') setTimeout(() => nonsense('thrown by nobody'));
     if (label === 'reject') void Promise.reject(new Error('not waited for'));
-    return Promise.resolve();
+    return Promise.resolve(CREATED.key);
   }
-  close(): void {
+  inspect(): Promise<KeyReport> {
+    return Promise.resolve(KEY);
+  }
+  warnings(): string[] {
+    return [];
+  }
+  close(): Promise<void> {
     this.availability = 'away';
+    return Promise.resolve();
   }
 }
 
@@ -42,9 +50,8 @@ const parts: Parts = {
     ({
       report: () => STATUS.token,
       reconnect: () => undefined,
-      close: () => Promise.resolve(),
     }) as unknown as Token,
-  createKeyring: () => new Keyring(),
+  createKeyring: () => new FakeOwnedKeyring(),
   createApiServer,
 };
 

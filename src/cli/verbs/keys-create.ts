@@ -1,12 +1,14 @@
 import { loadConfig } from '../../config/index.ts';
 import { EXIT, type Invocation } from '../command.ts';
-import { paints } from '../format.ts';
-import { keyLines } from '../key-lines.ts';
 import { createKey } from '../keys.ts';
 
-export async function run({ configFile, operands, json, colour, print, printJson }: Invocation): Promise<number> {
-  const key = await createKey(loadConfig(configFile), operands[0] ?? '');
-  if (json) printJson(key);
-  else print(['created', ...keyLines(key, paints(colour))].join('\n'));
+export async function run({ configFile, operands, json, print, printJson }: Invocation): Promise<number> {
+  const created = await createKey(loadConfig(configFile), operands[0] ?? '');
+  const { label, key, listed } = created;
+  if (json) printJson(created);
+  else {
+    const next = 'list it under keys with state: decrypt on every host, and only then make it active';
+    print(`created "${label}", key id ${key.keyIds[0] ?? 'none'}${listed ? '' : `\nNext: ${next}.`}`);
+  }
   return EXIT.ok;
 }

@@ -1,30 +1,29 @@
 import { loadConfig } from '../../config/index.ts';
 import type { FoundKeyReport, KeyReport } from '../../keyring/index.ts';
-import { CommandError, EXIT, type Invocation } from '../command.ts';
+import { EXIT, type Invocation } from '../command.ts';
 import { moment } from '../format.ts';
 import { DROPPING } from '../key-lines.ts';
-import { askKeys } from '../keys.ts';
+import { inspectKey } from '../keys.ts';
 
-/** Exit status 1 when the key is not listed, not found or not usable. */
+/** Exit status 1 when the token holds no usable key of this label. */
 export async function run({ configFile, operands, json, print, printJson }: Invocation): Promise<number> {
+  const config = loadConfig(configFile);
   const label = operands[0] ?? '';
-  const { keys, trouble } = await askKeys(loadConfig(configFile));
-  const key = keys.find((each) => each.label === label);
-  if (key === undefined) throw new CommandError(`"${label}" is not listed under keys in ${configFile}`);
-  if (json) printJson(key);
-  else print(describe(key).join('\n'));
-  if (trouble !== undefined) throw new CommandError(trouble);
+  const key = await inspectKey(config, label);
+  const listed = config.keys.some((each) => each.label === label);
+  if (json) printJson({ ...key, listed });
+  else print(describe(key, listed).join('\n'));
   return key.found.some(({ usable }) => usable) ? EXIT.ok : EXIT.failure;
 }
 
-function describe(key: KeyReport): string[] {
+function describe(key: KeyReport, listed: boolean): string[] {
   return [
     ...row('label', key.label),
-    ...row('state', key.state),
+    ...row('state', listed ? key.state : 'not listed in the configuration'),
     ...(key.problem === undefined ? [] : row('problem', key.problem)),
     ...(key.found.length === 0 ? row('found', 'no key of this label on the token') : []),
     ...key.found.flatMap((found, at) => ['', ...describeFound(found, at + 1, key.found.length)]),
-    ...(key.state === 'decrypt' ? ['', ...row('dropping', DROPPING)] : []),
+    ...(listed && key.state === 'decrypt' ? ['', ...row('dropping', DROPPING)] : []),
   ];
 }
 
@@ -37,6 +36,7 @@ function describeFound(found: FoundKeyReport, at: number, of: number): string[] 
     ...row('size', found.sizeBits === undefined ? 'not told by the token' : `${found.sizeBits} bits`),
     ...row('scheme', String(found.scheme)),
     ...row('usable', found.usable ? 'yes' : 'no'),
+    ...(found.firstSeen === undefined ? [] : row('first seen', `${moment(found.firstSeen)} on this host`)),
     ...found.problems.flatMap((problem) => row('problem', problem)),
     ...row('encrypted', `${found.encrypts} since start`),
     ...row('decrypted', `${found.decrypts} since start`),

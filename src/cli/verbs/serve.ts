@@ -1,9 +1,9 @@
 import { createApiServer } from '../../api/index.ts';
-import * as keyring from '../../keyring/index.ts';
+import { createKeyring } from '../../keyring/index.ts';
 import { serve } from '../../service/index.ts';
 import { createToken } from '../../token/index.ts';
 import type { Invocation } from '../command.ts';
 
 export function run({ configFile }: Invocation): Promise<number> {
-  return serve(configFile, { createToken, createKeyring: keyring.createKeyring, createApiServer });
+  return serve(configFile, { createToken, createKeyring, createApiServer });
 }

@@ -1,15 +1,12 @@
 /** A directory with everything that a good configuration names, made with openssl, and configurations to break. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, realpathSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { stringify } from 'yaml';
 import { checkConfig, type ConfigCheck } from '../../src/config/index.ts';
 
-// eslint-disable-next-line @typescript-eslint/consistent-indexed-object-style -- tests reach into it by name
-export interface Section {
-  [name: string]: unknown;
-}
+export type Section = Record<string, unknown>;
 
 /** A configuration as an object, loosely typed: tests put into it what does not belong there. */
 export interface Raw extends Section {
@@ -43,6 +40,7 @@ export class Fixture {
   readonly server = this.certify('server', { names: `DNS:${HOST}`, issuer: this.ca });
 
   constructor() {
+    process.on('exit', () => rmSync(this.directory, { recursive: true, force: true }));
     mkdirSync(this.at('run'), { mode: 0o700 });
     this.write('module.so', 'a module');
     this.write('pin', 'no-newline');

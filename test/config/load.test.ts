@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, symlinkSync } from 'node:fs';
-import os from 'node:os';
+import { mkdirSync, readdirSync, symlinkSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import path from 'node:path';
 import { checkConfig, ConfigError, loadConfig, locateService } from '../../src/config/index.ts';
@@ -413,7 +412,8 @@ describe("YAML's surprises are reported with their property", () => {
 
 test('relative paths start from the directory of a link, not of its target, wherever the plugin is started', () => {
   fixture.check(fixture.good());
-  const elsewhere = mkdtempSync(path.join(os.tmpdir(), 'cfg-'));
+  const elsewhere = fixture.at('elsewhere');
+  mkdirSync(elsewhere);
   symlinkSync(fixture.at('kms-plugin.yml'), path.join(elsewhere, 'link.yml'));
   const { problems } = checkConfig(path.relative(process.cwd(), path.join(elsewhere, 'link.yml')));
   const module = problems.find(({ property }) => property === 'token.module');

@@ -1,5 +1,5 @@
 import { abandonable, ownCall, type Call } from '../call/index.ts';
-import { Cipher, parseCiphertext, type ParsedCiphertext } from '../cipher/index.ts';
+import { Cipher, parseCiphertext, type DataKeyReport, type ParsedCiphertext } from '../cipher/index.ts';
 import type { Config, KeyConfig } from '../config/index.ts';
 import { KmsError, toKmsError } from '../errors/index.ts';
 import type { Log } from '../log/index.ts';
@@ -59,7 +59,7 @@ export class HsmKeyring implements Keyring {
     this.#token = options.token;
     this.#config = options.config;
     this.#log = options.log;
-    this.#cipher = new Cipher(options.token, options.config.scheme);
+    this.#cipher = new Cipher(options.token, options.config.scheme, (keyId) => this.#ivs.add(keyId, 1));
     this.#memory = new KeyMemory(options.stateDir, options.log);
     this.#ivs = new IvCounts(options.stateDir, options.log);
     this.#search = new SearchAgain((call) => this.#find(call));
@@ -76,6 +76,7 @@ export class HsmKeyring implements Keyring {
   reload(config: Config): void {
     this.#config = config;
     this.#cipher.configure(config.scheme);
+    this.#token.configure(config.limits);
     this.#seen = undefined;
     this.#changed();
     void this.#find(ownCall(OWN_CALL_MS)).catch((error: unknown) => {
@@ -95,10 +96,9 @@ export class HsmKeyring implements Keyring {
       );
     }
     const { key, keyId } = await this.#sealingKey(call);
-    const sealed = await this.#cipher.seal({ keyId, token: key.token }, plaintext, call);
-    this.#ivs.add(keyId, sealed.ivsChosen);
+    const ciphertext = await this.#cipher.seal({ keyId, token: key.token }, plaintext, call);
     this.#uses.encrypted(keyId);
-    return { ciphertext: sealed.ciphertext, keyId };
+    return { ciphertext, keyId };
   }
 
   async decrypt(ciphertext: Buffer, call: Call, expectedKeyId?: string): Promise<DecryptResult> {
@@ -116,13 +116,17 @@ export class HsmKeyring implements Keyring {
 
   health(): KeyringHealth {
     const { state, reason } = this.#token.report();
-    const activeKeyId =
-      this.#sealing instanceof KmsError ? this.#memory.written(this.#active().label) : this.#sealing.keyId;
-    if (state !== 'ready') return { availability: state, ok: false, reason, activeKeyId };
-    if (this.#sealing instanceof KmsError) {
-      return { availability: state, ok: false, reason: this.#sealing.message, activeKeyId };
-    }
-    return { availability: state, ok: true, reason: 'ok', activeKeyId };
+    const sealing = this.#sealing;
+    const activeKeyId = sealing instanceof KmsError ? this.#memory.written(this.#active().label) : sealing.keyId;
+    const common = { availability: state, activeKeyId, servesCached: this.#cipher.servesCached };
+    if (state !== 'ready') return { ...common, ok: false, reason: reason + this.#cachedNote() };
+    if (sealing instanceof KmsError) return { ...common, ok: false, reason: sealing.message };
+    return { ...common, ok: true, reason: 'ok' };
+  }
+
+  /** Data keys kept in this process; what of them still works while the HSM is away. */
+  dataKeys(): DataKeyReport {
+    return this.#cipher.report();
   }
 
   onChange(listener: () => void): () => void {
@@ -189,7 +193,15 @@ export class HsmKeyring implements Keyring {
     this.#closed = true;
     clearTimeout(this.#missingTimer);
     await this.#token.close();
+    this.#cipher.close();
     this.#ivs.close();
+  }
+
+  #cachedNote(): string {
+    if (!this.#cipher.servesCached) return '';
+    const { cached, encryptsUntil } = this.#cipher.report();
+    const encrypts = encryptsUntil === undefined ? '' : `, Encrypt goes on until ${encryptsUntil}`;
+    return `; meanwhile ${cached} cached data keys decrypt${encrypts}`;
   }
 
   #unlisted(label: string): KeyConfig {
@@ -212,6 +224,7 @@ export class HsmKeyring implements Keyring {
     if (keys !== this.#seen && this.#token.report().state === 'ready') {
       this.#seen = keys;
       this.#listed = listedKeys(this.#config.keys, keys);
+      this.#cipher.keepOnly(new Set(this.#listed.flatMap((key) => idsOf(key.token))));
       this.#choose();
       this.#rememberSeen();
     }

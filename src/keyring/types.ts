@@ -23,6 +23,8 @@ export interface KeyringHealth {
   readonly availability: Availability;
   /** True when Encrypt and Decrypt work as far as is known: token ready, active key found and able. */
   readonly ok: boolean;
+  /** Data keys are kept in this process, so that some calls succeed while the token is away. */
+  readonly servesCached: boolean;
   /** In the operator's words; 'ok' when ok. */
   readonly reason: string;
   /** Key id that Encrypt writes; from state_dir's memory while the token has not been reached; undefined when never seen. */

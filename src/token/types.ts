@@ -1,4 +1,5 @@
 import type { Call } from '../call/index.ts';
+import type { LimitsConfig } from '../config/index.ts';
 
 /** Ciphertext schemes that a token itself can do; scheme 4 is built on them by the cipher. */
 export type TokenScheme = 1 | 2 | 3;
@@ -60,6 +61,8 @@ export interface Token {
   /** Makes a key with attributes that keep it inside; finds it again. The caller has checked that none exists. */
   create(query: KeyQuery, call: Call): Promise<void>;
   report(): TokenReport;
+  /** Takes other limits: how long an absence is hidden, how long a call may take, how many may be under way. */
+  configure(limits: LimitsConfig): void;
   /** Calls back after every change of state; returns the function that ends it. */
   onChange(listener: () => void): () => void;
   /** Known-answer call, for health. Throws like `seal`. */

@@ -1,10 +1,11 @@
 import { KmsError, type FailureKind } from '../../errors/index.ts';
 import type { Call } from '../../call/index.ts';
+import type { LimitsConfig } from '../../config/index.ts';
 import type { TokenState } from '../types.ts';
 
 /**
  * Whether the token can be asked now, since when not, and who waits for it: the circuit breaker. Open means 'away':
- * after `hideMs` of it calls fail at once; the token process's own attempts to connect are the half-open probes.
+ * after `hide` of it calls fail at once; the token process's own attempts to connect are the half-open probes.
  */
 export class AvailabilityGate {
   #state: TokenState = 'starting';
@@ -12,15 +13,17 @@ export class AvailabilityGate {
   #failure: FailureKind = 'token-starting';
   #since = performance.now();
   #sinceDate = new Date();
-  readonly #hideMs: number;
-  readonly #startMs: number;
+  #limits: Pick<LimitsConfig, 'hideMs' | 'callDeadlineMs'>;
   readonly #listeners = new Set<() => void>();
   #closing = false;
 
-  /** @param startMs how long a start may keep calls waiting before they fail at once. */
-  constructor(hideMs: number, startMs: number) {
-    this.#hideMs = hideMs;
-    this.#startMs = startMs;
+  /** @param limits an absence is hidden for `hideMs`; a start may keep calls waiting for as long as a call may take. */
+  constructor(limits: Pick<LimitsConfig, 'hideMs' | 'callDeadlineMs'>) {
+    this.#limits = limits;
+  }
+
+  configure(limits: Pick<LimitsConfig, 'hideMs' | 'callDeadlineMs'>): void {
+    this.#limits = limits;
   }
 
   get state(): TokenState {
@@ -78,7 +81,7 @@ export class AvailabilityGate {
       call.signal.throwIfAborted();
       if (this.#state === 'ready') return;
       if (this.#state === 'refused') this.fail();
-      const patience = this.#state === 'starting' ? this.#startMs : this.#hideMs;
+      const patience = this.#state === 'starting' ? this.#limits.callDeadlineMs : this.#limits.hideMs;
       const until = (this.#state === 'away' ? (firstFailure ?? this.#since) : this.#since) + patience;
       if (performance.now() >= until) this.fail();
       await this.changed(call.signal, until);

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import path from 'node:path';
 import type { TokenConfig } from '../../config/index.ts';
 import type { Log } from '../../log/index.ts';
-import { Channel, FRAME_SLACK_BYTES } from '../wire/channel.ts';
+import { Channel, MAX_PAYLOAD_BYTES } from '../wire/channel.ts';
 import type { Frame } from '../wire/frame.ts';
 import { captureOutput } from './output-capture.ts';
 
@@ -30,7 +30,7 @@ export class ProcessHandle {
   readonly #child: ChildProcess;
   #ended = false;
 
-  constructor(config: TokenConfig, directory: string, maxMessageBytes: number, log: Log, events: ProcessEvents) {
+  constructor(config: TokenConfig, directory: string, log: Log, events: ProcessEvents) {
     // `setpriv --pdeathsig` has the kernel end it with this process, even while it hangs in the vendor's library.
     const command = ['setpriv', '--pdeathsig', 'KILL', process.execPath, program()];
     this.#child = spawn(command[0] ?? '', command.slice(1), {
@@ -49,7 +49,7 @@ export class ProcessHandle {
     if (stderr !== null) captureOutput(stderr, 'stderr', log);
     this.channel = new Channel(
       this.#child.stdio[3] as Socket,
-      maxMessageBytes + FRAME_SLACK_BYTES,
+      MAX_PAYLOAD_BYTES,
       (frame) => events.frame(frame),
       (reason) => {
         if (reason !== undefined) log.warn('the channel to the token process broke', { reason: reason.message });

@@ -1,3 +1,4 @@
+import type { LimitsConfig } from '../../config/index.ts';
 import type { KeyQuery, TokenKey, TokenReport } from '../types.ts';
 import { FrameType, type Frame } from '../wire/frame.ts';
 import {
@@ -32,6 +33,7 @@ const CLOSE_MS = 2_000;
 /** Keeps one token process alive, kills it when it hangs, starts its successor, and carries frames to and fro. */
 export class Supervisor {
   readonly #options: TokenOptions;
+  #limits: LimitsConfig;
   readonly #gate: AvailabilityGate;
   readonly #pending = new PendingRequests();
   #handle: ProcessHandle | undefined;
@@ -60,6 +62,7 @@ export class Supervisor {
 
   constructor(options: TokenOptions, gate: AvailabilityGate) {
     this.#options = options;
+    this.#limits = options.limits;
     this.#gate = gate;
   }
 
@@ -78,7 +81,7 @@ export class Supervisor {
     const handle = this.#handle;
     if (handle === undefined || handle.ended)
       return Promise.resolve({ kind: 'lost', why: 'the token process is starting' });
-    if (this.#pending.size >= this.#options.limits.inFlight + SPARE_REQUESTS) {
+    if (this.#pending.size >= this.#limits.inFlight + SPARE_REQUESTS) {
       return Promise.resolve({ kind: 'lost', why: 'the HSM has not answered earlier requests yet' });
     }
     const { id, outcome } = this.#pending.add();
@@ -87,6 +90,10 @@ export class Supervisor {
       if (settled.kind === 'ok' && abandoned()) settled.payload.fill(0);
       return settled;
     });
+  }
+
+  configure(limits: LimitsConfig): void {
+    this.#limits = limits;
   }
 
   reconnect(): void {
@@ -124,21 +131,21 @@ export class Supervisor {
 
   #spawn(): void {
     if (this.#closing) return;
-    const { config, stateDir, directory, limits, log } = this.#options;
+    const { config, stateDir, directory, log } = this.#options;
     this.#lastFrameAt = performance.now();
     this.#hung = false;
     this.#killed = false;
     this.#wornOut = false;
     this.#paused = false;
     this.#processState = 'starting';
-    const handle: ProcessHandle = new ProcessHandle(config, directory, limits.messageBytes, log, {
+    const handle: ProcessHandle = new ProcessHandle(config, directory, log, {
       frame: (frame) => {
         if (handle === this.#handle) this.#receive(frame);
       },
       ended: (how) => this.#ended(handle, how),
     });
     this.#handle = handle;
-    const open: OpenRequest = { token: config, stateDir, maxValueBytes: limits.messageBytes, queries: this.queries };
+    const open: OpenRequest = { token: config, stateDir, queries: this.queries };
     handle.channel.send(FrameType.open, 0n, encodeJson(open));
     log.info('token process started', { pid: handle.pid ?? 0, module: config.module });
   }
@@ -244,7 +251,7 @@ export class Supervisor {
     const handle = this.#handle;
     if (handle === undefined || this.#killed || this.#wornOut) return;
     const now = performance.now();
-    const { callDeadlineMs } = this.#options.limits;
+    const { callDeadlineMs } = this.#limits;
     const oldest = this.#pending.oldestSentAt;
     const killAfter = Math.max(KILL_MIN_MS, 2 * this.#options.config.vendorTimeoutMs) * this.#killFactor;
     const silent = now - this.#lastFrameAt;

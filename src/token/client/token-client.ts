@@ -31,15 +31,17 @@ interface Request {
 
 /** The plugin process's side of a partition: sends requests, and sends them again where the token was to blame. */
 export class TokenClient implements Token {
-  readonly #options: TokenOptions;
+  readonly #log: Log;
+  #limits: LimitsConfig;
   readonly #gate: AvailabilityGate;
   readonly #supervisor: Supervisor;
   /** Requests that were in flight in a crash go one at a time, so that the one to blame does not take others with it. */
   #quarantine: Promise<unknown> = Promise.resolve();
 
   constructor(options: TokenOptions) {
-    this.#options = options;
-    this.#gate = new AvailabilityGate(options.limits.hideMs, options.limits.callDeadlineMs);
+    this.#log = options.log;
+    this.#limits = options.limits;
+    this.#gate = new AvailabilityGate(options.limits);
     this.#supervisor = new Supervisor(options, this.#gate);
   }
 
@@ -83,6 +85,12 @@ export class TokenClient implements Token {
 
   report(): TokenReport {
     return this.#supervisor.report();
+  }
+
+  configure(limits: LimitsConfig): void {
+    this.#limits = limits;
+    this.#gate.configure(limits);
+    this.#supervisor.configure(limits);
   }
 
   onChange(listener: () => void): () => void {
@@ -150,7 +158,7 @@ export class TokenClient implements Token {
           }
           firstFailure ??= performance.now();
           const message = outcome.kind === 'failed' ? outcome.answer.message : outcome.why;
-          if (performance.now() >= firstFailure + this.#options.limits.hideMs) {
+          if (performance.now() >= firstFailure + this.#limits.hideMs) {
             const ckr = outcome.kind === 'failed' ? outcome.answer.ckr : undefined;
             throw new KmsError('token-away', `${message}; retries did not help`, ckr === undefined ? {} : { ckr });
           }
@@ -179,7 +187,7 @@ export class TokenClient implements Token {
   }
 
   #poisonous(request: Request, how: string): never {
-    this.#options.log.error('a request was in flight in two crashes of the PKCS#11 module; it is not sent again', {
+    this.#log.error('a request was in flight in two crashes of the PKCS#11 module; it is not sent again', {
       code: 'KMS-2008',
       how,
       ...request.facts,

@@ -1,6 +1,6 @@
 import { Socket } from 'node:net';
 import { preventCoreFiles } from '../../process/index.ts';
-import { Channel, FRAME_SLACK_BYTES } from '../wire/channel.ts';
+import { Channel, MAX_PAYLOAD_BYTES } from '../wire/channel.ts';
 import { FrameError, FrameType, type Frame } from '../wire/frame.ts';
 import {
   decodeCryptoRequest,
@@ -21,8 +21,6 @@ import { OperationError } from './operations.ts';
  * request, bounded, and none that hands out a key or the PIN.
  */
 const CHANNEL_FD = 3;
-/** A value's limit arrives with the first request; until then a frame is small. */
-const MAX_PAYLOAD_BYTES = 64 * 1024 * 1024 + FRAME_SLACK_BYTES;
 
 /**
  * Ends this process at once. `process.exit` would wait for calls that hang in the vendor's library, and run its

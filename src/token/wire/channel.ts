@@ -1,8 +1,11 @@
 import type { Socket } from 'node:net';
 import { encodeHeader, FrameReader, type Frame, type FrameType } from './frame.ts';
 
-/** Beyond the largest value, room for a request's own fields and for lists of keys, in bytes. */
-export const FRAME_SLACK_BYTES = 256 * 1024;
+/**
+ * Largest payload in bytes: the largest message that the configuration allows (64 MiB), and room for a request's own fields
+ * and for lists of keys.
+ */
+export const MAX_PAYLOAD_BYTES = 64 * 1024 * 1024 + 256 * 1024;
 
 /**
  * One end of the socketpair: sends and receives frames. All frames of one tick leave in one write, since a system call

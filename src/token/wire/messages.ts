@@ -52,7 +52,6 @@ export function decodeCryptoRequest(payload: Buffer): CryptoRequest {
 export interface OpenRequest {
   readonly token: TokenConfig;
   readonly stateDir: string;
-  readonly maxValueBytes: number;
   /** Keys to have found before it says 'ready'. */
   readonly queries: readonly KeyQuery[];
 }

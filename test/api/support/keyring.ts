@@ -10,6 +10,7 @@ const HEADER = MAGIC.length + 16;
 /** A keyring without an HSM: "encrypts" by turning bits over, and does what a test tells it to. */
 export class FakeKeyring implements Keyring {
   availability: Availability = 'ready';
+  servesCached = false;
   activeKeyId: string | undefined = KEY_ID;
   /** Bytes that a ciphertext has beyond header and plaintext. */
   extra = 28;
@@ -56,6 +57,7 @@ export class FakeKeyring implements Keyring {
     const ok = this.availability === 'ready';
     return {
       availability: this.availability,
+      servesCached: this.servesCached,
       ok,
       reason: ok ? 'ok' : `partition test: the token is ${this.availability}`,
       activeKeyId: this.activeKeyId,

@@ -115,7 +115,7 @@ export class HsmKeyring implements Keyring {
   }
 
   health(): KeyringHealth {
-    const { state, reason } = this.#token.report();
+    const { state, reason } = this.#token.condition();
     const sealing = this.#sealing;
     const activeKeyId = sealing instanceof KmsError ? this.#memory.written(this.#active().label) : sealing.keyId;
     const common = { availability: state, activeKeyId, servesCached: this.#cipher.servesCached };
@@ -221,7 +221,7 @@ export class HsmKeyring implements Keyring {
   /** The keys of the token changed, or its state: everything that is derived from them is derived anew. */
   #changed(): void {
     const keys = this.#token.keys();
-    if (keys !== this.#seen && this.#token.report().state === 'ready') {
+    if (keys !== this.#seen && this.#token.condition().state === 'ready') {
       this.#seen = keys;
       this.#listed = listedKeys(this.#config.keys, keys);
       this.#cipher.keepOnly(new Set(this.#listed.flatMap((key) => idsOf(key.token))));
@@ -265,7 +265,7 @@ export class HsmKeyring implements Keyring {
   /** Looks again for listed keys that are not there, and makes the one that may be made. */
   #lookForMissing(): void {
     clearTimeout(this.#missingTimer);
-    if (this.#closed || this.#token.report().state !== 'ready') return;
+    if (this.#closed || this.#token.condition().state !== 'ready') return;
     const missing = this.#config.keys.filter((config) => !this.#listed.some((key) => key.config === config));
     if (missing.length === 0) return;
     this.#createMissing(missing);

@@ -60,6 +60,8 @@ export interface Token {
   find(queries: readonly KeyQuery[], call: Call): Promise<readonly TokenKey[]>;
   /** Makes a key with attributes that keep it inside; finds it again. The caller has checked that none exists. */
   create(query: KeyQuery, call: Call): Promise<void>;
+  /** Its state and, in the operator's words, why; cheap enough for every call. */
+  condition(): { readonly state: TokenState; readonly reason: string };
   report(): TokenReport;
   /** Takes other limits: how long an absence is hidden, how long a call may take, how many may be under way. */
   configure(limits: LimitsConfig): void;

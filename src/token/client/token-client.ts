@@ -2,7 +2,7 @@ import { abandonable, type Call } from '../../call/index.ts';
 import type { LimitsConfig, TokenConfig } from '../../config/index.ts';
 import { KmsError } from '../../errors/index.ts';
 import type { Log } from '../../log/index.ts';
-import type { KeyQuery, Token, TokenKey, TokenReport, TokenScheme } from '../types.ts';
+import type { KeyQuery, Token, TokenKey, TokenReport, TokenScheme, TokenState } from '../types.ts';
 import { FrameType } from '../wire/frame.ts';
 import { decodeJson, encodeCryptoRequest, encodeJson, type KeysAnswer, type KeysRequest } from '../wire/messages.ts';
 import { AvailabilityGate } from './availability.ts';
@@ -81,6 +81,10 @@ export class TokenClient implements Token {
 
   async probe(call: Call): Promise<void> {
     await this.#request({ type: FrameType.probe, parts: () => [], facts: { operation: 'probe' } }, call);
+  }
+
+  condition(): { readonly state: TokenState; readonly reason: string } {
+    return this.#gate;
   }
 
   report(): TokenReport {

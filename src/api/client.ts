@@ -134,7 +134,8 @@ function unary(
 
 function failed(step: Step, error: ServiceError | null): RoundTripError {
   const code = error === null ? statusCodes.UNKNOWN : error.code;
-  return new RoundTripError(step, statusCodes[code], error?.details ?? 'no answer', error ?? undefined);
+  const details = (error?.details ?? 'no answer').replace(/ Resolution note: $/, '');
+  return new RoundTripError(step, statusCodes[code], details, error ?? undefined);
 }
 
 function wrong(step: Step, message: string): RoundTripError {

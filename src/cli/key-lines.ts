@@ -20,6 +20,7 @@ export function keyLines(key: KeyReport, paint: Paints): string[] {
     );
     return [`${name}  ${keyIds[0] ?? 'no key id'}${kind}  ${size}  ${used}`, ...troubles];
   });
-  const lines = found.length > 0 ? found.flat() : [`${name}  ${paint.bad('not found on the token')}`];
+  if (found.length === 0) return [`${name}  ${paint.bad(key.problem ?? 'not looked for yet')}`];
+  const lines = found.flat();
   return key.problem === undefined ? lines : [...lines, `${' '.repeat(9)}${paint.bad(key.problem)}`];
 }

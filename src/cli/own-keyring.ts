@@ -4,14 +4,12 @@ import type { Log } from '../log/index.ts';
 import { preventCoreFiles, refuseDebugger } from '../process/index.ts';
 import { prepareStateDir, type OwnedKeyring } from '../service/index.ts';
 import { createToken } from '../token/index.ts';
-import { requireOwnStateDir } from './own-state-dir.ts';
 import { complain } from './terminal.ts';
 
 /** Runs `work` with a token process and a keyring of our own, which begin to reach the token, and ends both. */
 export async function withOwnKeyring<T>(config: Config, work: (keyring: OwnedKeyring) => Promise<T>): Promise<T> {
   preventCoreFiles();
   refuseDebugger();
-  requireOwnStateDir(config.stateDir);
   prepareStateDir(config.stateDir);
   const { stateDir, directory, limits } = config;
   const log = terminalLog();

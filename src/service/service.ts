@@ -61,7 +61,7 @@ export class Service {
 
   /** Opens the control socket, the health port and the listeners; waits for no HSM. */
   async open(): Promise<void> {
-    const { controlSocket, health, listeners } = this.#configuration.running;
+    const { controlSocket, health } = this.#configuration.running;
     this.#health = openHealthServer(
       health,
       { live: () => listenersReachable(this.#configuration.running), ready: () => this.#ready() },
@@ -74,7 +74,6 @@ export class Service {
       listeners: Object.fromEntries(this.#api.listeners().map(({ name, endpoint }) => [name, endpoint])),
       control_socket: controlSocket,
       health: `${health.address}:${health.port}`,
-      configured_listeners: listeners.length,
     });
   }
 

@@ -1,4 +1,5 @@
 import { mkdirSync, statSync } from 'node:fs';
+import path from 'node:path';
 
 /** A start that cannot go on; `message` is for operators. */
 export class StartError extends Error {
@@ -6,10 +7,26 @@ export class StartError extends Error {
 }
 
 /**
+ * Refuses to work as root in a state_dir (or, before it exists, under a directory) of another user: locks and memories
+ * that root made there could not be opened by the service any more, which then could not log in.
+ */
+export function requireOwner(stateDir: string): void {
+  if (process.getuid?.() !== 0) return;
+  const look = { throwIfNoEntry: false } as const;
+  const found = statSync(stateDir, look) ?? statSync(path.dirname(stateDir), look);
+  if (found === undefined || found.uid === 0) return;
+  throw new StartError(
+    `state_dir ${stateDir} belongs to user ${found.uid} and this is root: run it as that user, ` +
+      `e.g. with setpriv --reuid=${found.uid} --regid=${found.gid} --init-groups`,
+  );
+}
+
+/**
  * Makes state_dir with mode 0700 when it is missing; its parents must exist, since a wrong path is likelier than a
  * missing one. Gives a warning when others may enter a directory that was there already.
  */
 export function prepareStateDir(stateDir: string): string | undefined {
+  requireOwner(stateDir);
   try {
     mkdirSync(stateDir, { mode: 0o700 });
   } catch (error) {

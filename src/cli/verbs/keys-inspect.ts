@@ -42,7 +42,10 @@ function describeFound(found: FoundKeyReport, at: number, of: number): string[] 
     ...row('decrypted', `${found.decrypts} since start`),
     ...(found.lastUsed === undefined ? [] : row('last used', moment(found.lastUsed))),
     ...Object.entries(found.attributes).flatMap(([name, value], index) =>
-      row(index === 0 ? 'attributes' : '', `${name} ${value === undefined ? '(not told)' : String(value)}`),
+      row(
+        index === 0 ? 'attributes' : '',
+        `${name} ${value === undefined ? '(not told)' : String(value) || '(empty)'}`,
+      ),
     ),
   ];
 }

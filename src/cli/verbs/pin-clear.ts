@@ -1,20 +1,30 @@
 import { loadConfig } from '../../config/index.ts';
 import { ControlClient, ServiceUnavailableError } from '../../control/index.ts';
+import { LockHeldError } from '../../lock/index.ts';
+import { requireOwner } from '../../service/index.ts';
 import { clearPins } from '../../token/index.ts';
-import { EXIT, type Invocation } from '../command.ts';
+import { CommandError, EXIT, type Invocation } from '../command.ts';
 import { plural } from '../format.ts';
-import { requireOwnStateDir } from '../own-state-dir.ts';
 
 /** Works on state_dir itself; then tells the service, if it runs, to try again at once. */
 export async function run({ configFile, option, json, print, printJson, complain }: Invocation): Promise<number> {
   const { stateDir, controlSocket } = loadConfig(configFile);
   const serial = option('serial');
-  requireOwnStateDir(stateDir);
-  const forgotten = await clearPins(stateDir, serial);
+  requireOwner(stateDir);
+  const forgotten = await forget(stateDir, serial);
   const told = await tell(new ControlClient(controlSocket), serial, complain);
   if (json) printJson({ forgotten, serviceTold: told });
-  else print(`${plural(forgotten, 'remembered PIN')} forgotten${told ? '; the service tries its PIN now' : ''}`);
+  else print(`${plural(forgotten, 'remembered PIN')} forgotten${told ? '; the running service knows' : ''}`);
   return EXIT.ok;
+}
+
+async function forget(stateDir: string, serial: string | undefined): Promise<number> {
+  try {
+    return await clearPins(stateDir, serial);
+  } catch (error) {
+    if (!(error instanceof LockHeldError)) throw error;
+    throw new CommandError(`a login goes on at this moment (${error.path} is held): try again in a few seconds`);
+  }
 }
 
 async function tell(client: ControlClient, serial: string | undefined, complain: (text: string) => void) {

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { roundTrip, RoundTripError, type RoundTrip } from '../../api/index.ts';
+import { parseCiphertext } from '../../cipher/index.ts';
 import { loadConfig, type ApiName, type ListenerConfig } from '../../config/index.ts';
 import { CommandError, EXIT, UsageError, type Invocation } from '../command.ts';
 import { paints, plural } from '../format.ts';
@@ -7,9 +8,6 @@ import { paints, plural } from '../format.ts';
 /** For one round trip, in milliseconds. */
 const DEADLINE_MS = 5_000;
 const LARGEST = 64 << 20;
-
-/** Where a ciphertext has its key id: docs/ciphertext.md. */
-const KEY_ID = { from: 10, to: 26 } as const;
 
 interface Outcome {
   readonly listener: string;
@@ -87,7 +85,7 @@ async function attempt(listener: ListenerConfig, api: ApiName, value: Buffer, sh
 function figures({ ciphertext, keyId, encryptMs, decryptMs }: RoundTrip) {
   return {
     ciphertextBytes: ciphertext.length,
-    keyId: keyId ?? ciphertext.subarray(KEY_ID.from, KEY_ID.to).toString('hex'),
+    keyId: keyId ?? parseCiphertext(ciphertext).keyId,
     encryptMs: Math.round(encryptMs * 10) / 10,
     decryptMs: Math.round(decryptMs * 10) / 10,
   };

@@ -181,4 +181,4 @@ module Templates
   end
 end
 
-print JSON.generate(Templates.render(JSON.parse($stdin.read))) if $PROGRAM_NAME == __FILE__
+print JSON.generate(JSON.parse($stdin.read).map { |request| Templates.render(request) }) if $PROGRAM_NAME == __FILE__

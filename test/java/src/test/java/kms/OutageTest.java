@@ -1,11 +1,18 @@
 package kms;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 
+import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
 import java.nio.file.Files;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Executors;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
@@ -31,6 +38,59 @@ class OutageTest {
         assertFalse(first.isDone(), "the call has not waited");
         plugin.token.back();
         assertArrayEquals(VALUE, client.decrypt(first.get()));
+      }
+    }
+  }
+
+  /**
+   * A client that has been served is told at once that the HSM is away, since CredHub's threads block on a call; one that
+   * has just connected waits for it. When it is back both are served, by the connections that they have.
+   */
+  @Test
+  void onlyAFirstCallWaitsForTheHsm() throws Exception {
+    try (var plugin = new Plugin()) {
+      plugin.token.newKey("a");
+      plugin.start("{ label: a, state: active }");
+      try (var served = plugin.client(); var newcomer = plugin.client()) {
+        final byte[] stored = served.encrypt(VALUE);
+        plugin.token.away();
+        plugin.killTokenProcess();
+        final var refused = assertThrows(StatusRuntimeException.class, () -> served.decrypt(stored));
+        assertEquals(Status.Code.UNAVAILABLE, refused.getStatus().getCode());
+        final var waiting = CompletableFuture.supplyAsync(() -> newcomer.decrypt(stored));
+        assertThrows(StatusRuntimeException.class, () -> served.encrypt(VALUE));
+        assertFalse(waiting.isDone(), "the newcomer's call has not waited");
+        plugin.token.back();
+        assertArrayEquals(VALUE, waiting.get());
+        assertArrayEquals(VALUE, served.decrypt(stored));
+      }
+    }
+  }
+
+  /** A crash of the module costs nobody a call, not even those in flight. */
+  @Test
+  void nobodySeesTheModuleCrash() throws Exception {
+    try (var plugin = new Plugin()) {
+      plugin.token.newKey("a");
+      plugin.start("{ label: a, state: active }");
+      try (var client = plugin.client()) {
+        client.encrypt(VALUE);
+        final var rounds = new AtomicInteger();
+        final var threads = Executors.newFixedThreadPool(10);
+        final var done = IntStream.range(0, 10).mapToObj(thread -> CompletableFuture.runAsync(() -> {
+          for (int round = 0; round < 100; round++) {
+            assertArrayEquals(VALUE, client.decrypt(client.encrypt(VALUE)));
+            rounds.incrementAndGet();
+          }
+        }, threads)).toList();
+        while (rounds.get() < 200) {
+          Thread.sleep(1);
+        }
+        plugin.killTokenProcess();
+        for (final var one : done) {
+          one.get();
+        }
+        threads.shutdown();
       }
     }
   }

@@ -82,6 +82,16 @@ final class Plugin implements AutoCloseable {
     }
   }
 
+  /** Kills the process that holds the PKCS#11 module, as a crash of the module would. */
+  void killTokenProcess() {
+    final var killed = process.descendants()
+      .filter(one -> one.info().commandLine().orElse("").contains("token-process"))
+      .map(ProcessHandle::destroyForcibly).toList();
+    if (!killed.contains(true)) {
+      throw new IllegalStateException("the plugin has no token process");
+    }
+  }
+
   /** A client as CredHub has it. */
   CredHubClient client() throws IOException {
     return new CredHubClient(socket(), Files.readString(certificates.ca), HOST);

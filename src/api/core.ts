@@ -194,8 +194,11 @@ function clientDeadline(call: ServerUnaryCall<unknown, unknown>, now: number): n
   return now + (Number(deadline) - Date.now());
 }
 
+/** The client's time began before ours: when it gives up at its deadline, we hear of that a little before it. */
+const CLOCK_ALLOWANCE_MS = 100;
+
 function goneReason(call: ServerUnaryCall<unknown, unknown>): KmsError {
-  return Date.now() >= Number(call.getDeadline())
+  return Date.now() + CLOCK_ALLOWANCE_MS >= Number(call.getDeadline())
     ? new KmsError('deadline', "the client's own deadline passed", { clientDeadline: true })
     : new KmsError('cancelled', 'the client gave the call up');
 }

@@ -10,6 +10,9 @@ import type { ListenerReport } from './types.ts';
 /** A client that has sent nothing for so long after its accept is closed, in milliseconds: it would keep a place for ever. */
 const SILENCE_MS = 10_000;
 
+/** Time for a client to close a connection whose end it has been told, in milliseconds. */
+const FAREWELL_MS = 1_000;
+
 /** One listener: its socket, its TLS, and the connections that came in by it. */
 export class Listener {
   #config: ListenerConfig;
@@ -140,7 +143,13 @@ export class Listener {
   #serve(stream: Duplex): void {
     const connection = new Connection(this.#services, this.#config, stream, performance.now());
     this.#connections.add(connection);
+    let farewell: NodeJS.Timeout | undefined;
+    // HTTP/2 has ended the stream, its session being over; a client that does not read would keep it open for ever.
+    stream.on('finish', () => {
+      farewell = setTimeout(() => stream.destroy(), FAREWELL_MS);
+    });
     stream.on('close', () => {
+      clearTimeout(farewell);
       this.#connections.delete(connection);
       connection.closed();
       this.#destroyIdle();

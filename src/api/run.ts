@@ -67,8 +67,8 @@ export class Run<Result> implements Applicant, Waiter {
       this.#finish(shuttingDown());
       return;
     }
-    const { availability } = this.#hall.keyring.health();
-    if (isOut(availability) && this.#errand.canWaitUntried && this.#isPatient()) {
+    const { availability, servesCached } = this.#hall.keyring.health();
+    if (isOut(availability) && !servesCached && this.#errand.canWaitUntried && this.#isPatient()) {
       const refusal = this.#errand.refusal();
       if (refusal === undefined) this.#wait(undefined);
       else this.#finish(refusal);

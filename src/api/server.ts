@@ -58,11 +58,11 @@ class Server implements ApiServer {
   }
 
   async open(): Promise<void> {
-    const certificates = await loadCertificates(this.#configs);
-    this.#listeners = this.#configs.map(
-      (config, index) => new Listener(config, certificates[index], this.#services, this.#log, () => this.#mayEnter()),
-    );
     try {
+      const certificates = await loadCertificates(this.#configs);
+      this.#listeners = this.#configs.map(
+        (config, index) => new Listener(config, certificates[index], this.#services, this.#log, () => this.#mayEnter()),
+      );
       // One after the other: listeners that share a directory share its lock.
       for (const listener of this.#listeners) await listener.open();
     } catch (error) {

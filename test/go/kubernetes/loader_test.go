@@ -43,7 +43,7 @@ kind: EncryptionConfiguration
 resources:
   - resources: [secrets]
     providers:
-      - kms: { apiVersion: %s, name: %s, endpoint: %q, timeout: 3s }
+      - kms: { apiVersion: %s, name: %s, endpoint: %q, timeout: 10s }
       - identity: {}
 `, version, name, endpoint)
 	file := filepath.Join(t.TempDir(), "encryption.yaml")

@@ -18,8 +18,9 @@ import (
 	v2 "k8s.io/kms/apis/v2"
 )
 
-// startLimit bounds every wait for the plugin; it is ready within a second, but the machine may be busy.
-const startLimit = 30 * time.Second
+// startLimit bounds every wait: the plugin is ready within a second, kube-apiserver keeps an answer for 20 s, and the
+// machine may be busy.
+const startLimit = 60 * time.Second
 
 // Key is one entry of the configuration's keys.
 type Key struct {

@@ -35,7 +35,8 @@ const manifests = [
   },
   {
     directory: 'credhub-release',
-    title: "credhub-release's sample manifests and the CredHub documentation's example (instance group credhub, provider int)",
+    title:
+      "credhub-release's sample manifests and the CredHub documentation's example (instance group credhub, provider int)",
     group: 'credhub',
     internal: 'int',
     release: ['version: latest'],
@@ -47,7 +48,8 @@ const manifests = [
 ];
 
 const sql = {
-  postgres: (sign) => `SELECT count(*) FROM encrypted_value WHERE substring(encrypted_value from 1 for 8) ${sign} '\\x${MAGIC}';`,
+  postgres: (sign) =>
+    `SELECT count(*) FROM encrypted_value WHERE substring(encrypted_value from 1 for 8) ${sign} '\\x${MAGIC}';`,
   mysql: (sign) => `SELECT count(*) FROM encrypted_value WHERE LEFT(encrypted_value, 8) ${sign} x'${MAGIC}';`,
 };
 
@@ -60,7 +62,7 @@ const MANY = [
 /** One operation; the value is text, indented here. */
 function replace(at, value) {
   const lines = String(value).split('\n');
-  return lines.length === 1
+  return lines.length === 1 && !/^\w+: /.test(value)
     ? `- type: replace\n  path: ${at}\n  value: ${value}`
     : `- type: replace\n  path: ${at}\n  value:\n${lines.map((line) => (line === '' ? '' : `    ${line}`)).join('\n')}`;
 }
@@ -205,7 +207,8 @@ variables:
   },
   generic: {
     title: 'any other HSM with a PKCS#11 library',
-    variables: 'pkcs11_module (the path of the library on the VM), pkcs11_partition (the label of the token), pkcs11_pin',
+    variables:
+      'pkcs11_module (the path of the library on the VM), pkcs11_partition (the label of the token), pkcs11_pin',
     operations: (manifest) => [
       replace(`${paths(manifest).plugin}/hsm?`, 'generic'),
       replace(`${paths(manifest).plugin}/module?`, '((pkcs11_module))'),
@@ -424,5 +427,6 @@ for (const manifest of manifests) {
     else if (!existsSync(file) || readFileSync(file, 'utf8') !== text) stale.push(file);
   }
 }
-for (const file of stale) console.error(`${path.relative(root, file)} is not what scripts/generate-ops-files.mjs writes`);
+for (const file of stale)
+  console.error(`${path.relative(root, file)} is not what scripts/generate-ops-files.mjs writes`);
 process.exitCode = stale.length > 0 ? 1 : 0;

@@ -1,0 +1,404 @@
+/** The ops files: applied to manifests of the real ones' shape, then plugin and CredHub's provider held to each other. */
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import test, { describe } from 'node:test';
+import { parse, stringify } from 'yaml';
+import { makeCertificate, type Certificate } from './certificates.ts';
+import { applyOperation, type Node, type Operation } from './patch.ts';
+import { good, refused, render, root } from './render.ts';
+import { otherTls, tls } from './properties.ts';
+
+const KINDS = ['cf-deployment', 'bosh-deployment', 'credhub-release'] as const;
+type Kind = (typeof KINDS)[number];
+const HSMS = ['softhsm2', 'luna', 'cloudhsm', 'nshield', 'generic'] as const;
+const GROUP = { 'cf-deployment': 'credhub', 'bosh-deployment': 'bosh', 'credhub-release': 'credhub' } as const;
+const INTERNAL = {
+  'cf-deployment': 'internal-provider',
+  'bosh-deployment': 'internal',
+  'credhub-release': 'int',
+} as const;
+
+const VARIABLES: Readonly<Record<string, Node>> = {
+  hsm_kms_plugin_release: '/tmp/hsm-kms-plugin.tgz',
+  kms_plugin_next_key: 'credhub-2',
+  hsm_partition: 'partition',
+  hsm_partition_password: 'password',
+  hsm_client_certificate: tls.certificate,
+  hsm_client_key: tls.private_key,
+  hsm_servers: [{ host: '10.0.1.1', port: 1792, partition_serial_number: 123123, certificate: tls.ca }],
+  cloudhsm_user: 'credhub',
+  cloudhsm_password: 'password',
+  cloudhsm_ca: otherTls.ca,
+  cloudhsm_servers: [{ host: '10.0.1.1' }],
+  cloudhsm_module: '/opt/cloudhsm/lib/libcloudhsm_pkcs11.so',
+  nshield_partition: 'softcard',
+  nshield_pin: 'passphrase',
+  pkcs11_module: '/opt/acme/libacme.so',
+  pkcs11_partition: 'credhub',
+  pkcs11_pin: 'secret',
+};
+
+const shape = (name: string): Node =>
+  parse(readFileSync(path.join(import.meta.dirname, `manifests/${name}.yml`), 'utf8')) as Node;
+const opsFile = (kind: Kind, name: string): string => path.join(root, 'ops-files', kind, `${name}.yml`);
+
+function applied(kind: Kind, names: readonly string[], base: string = kind): Node {
+  const manifest = shape(base);
+  for (const name of names) {
+    for (const operation of parse(readFileSync(opsFile(kind, name), 'utf8')) as Operation[])
+      applyOperation(manifest, operation);
+  }
+  return manifest;
+}
+
+interface VariableSpec {
+  readonly name: string;
+  readonly type: string;
+  readonly options?: { readonly is_ca?: boolean; readonly ca?: string; readonly alternative_names?: string[] };
+}
+interface Key {
+  readonly provider_name: string;
+  readonly active?: boolean;
+  readonly key_properties: Readonly<Record<string, string>>;
+}
+interface Job {
+  readonly name: string;
+  readonly release: string;
+  readonly properties: Readonly<Record<string, unknown>>;
+}
+interface Group {
+  readonly name: string;
+  readonly instances: number;
+  readonly persistent_disk?: number;
+  readonly update?: unknown;
+  readonly jobs: Job[];
+}
+interface Manifest {
+  readonly releases: Readonly<Record<string, string>>[];
+  readonly instance_groups: Group[];
+  readonly variables?: VariableSpec[];
+}
+interface Provider {
+  readonly name: string;
+  readonly type: string;
+  readonly connection_properties?: { readonly endpoint: string; readonly host: string; readonly ca: string };
+}
+
+/** The manifest with its variables: given ones, and made ones as a config server makes them. */
+function interpolated(manifest: Node): Manifest {
+  const values = new Map<string, Node>(Object.entries(VARIABLES));
+  for (const variable of (manifest as unknown as Manifest).variables ?? []) {
+    if (variable.type === 'password') values.set(variable.name, 'p4ssword-of-twenty-characters');
+    else if (variable.options?.is_ca !== true) {
+      assert.ok(variable.options?.ca !== undefined, variable.name);
+      const made: Certificate = makeCertificate(variable.options.alternative_names ?? []);
+      values.set(variable.name, { ...made });
+    }
+  }
+  const look = (name: string): Node => {
+    const [first = '', field] = name.split('.');
+    const value = values.get(first);
+    assert.ok(value !== undefined, `((${name})) has no value`);
+    return field === undefined ? value : ((value as Record<string, Node>)[field] ?? assert.fail(name));
+  };
+  const walk = (node: Node): Node => {
+    if (typeof node === 'string') {
+      const whole = /^\(\(([^()]+)\)\)$/.exec(node)?.[1];
+      return whole === undefined
+        ? node.replace(/\(\(([^()]+)\)\)/g, (_all, name: string) =>
+            JSON.stringify(look(name)).replace(/^"(.*)"$/, '$1'),
+          )
+        : look(whole);
+    }
+    if (Array.isArray(node)) return node.map(walk);
+    if (node === null || typeof node !== 'object') return node;
+    return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, walk(value)]));
+  };
+  return walk(manifest) as unknown as Manifest;
+}
+
+function parts(kind: Kind, manifest: Manifest) {
+  const group = manifest.instance_groups.find(({ name }) => name === GROUP[kind]) ?? assert.fail('no instance group');
+  const job = (name: string): Job => group.jobs.find((one) => one.name === name) ?? assert.fail(`no job ${name}`);
+  const { encryption } = job('credhub').properties['credhub'] as { encryption: { keys: Key[]; providers: Provider[] } };
+  return { group, job, encryption };
+}
+
+/** What CredHub's job demands of its encryption, and what makes it meet this plugin. */
+function agree(kind: Kind, manifest: Manifest, active: 'internal' | 'kms-plugin'): void {
+  const { group, job, encryption } = parts(kind, manifest);
+  const { keys, providers } = encryption;
+  assert.deepEqual(
+    keys.filter((key) => key.active === true).map((key) => key.provider_name),
+    [active === 'internal' ? INTERNAL[kind] : 'kms-plugin'],
+  );
+  for (const { provider_name: name } of keys)
+    assert.equal(providers.filter((provider) => provider.name === name).length, 1, name);
+  const [provider, ...more] = providers.filter(({ type }) => type === 'kms-plugin');
+  assert.deepEqual(more, []);
+  const connection = provider?.connection_properties ?? assert.fail('no provider of type kms-plugin');
+  assert.ok(
+    (keys.find((key) => key.provider_name === 'kms-plugin')?.key_properties['encryption_key_name'] ?? '') !== '',
+  );
+
+  const plugin = job('kms-plugin');
+  const names = group.jobs.map(({ name }) => name);
+  assert.ok(names.indexOf('kms-plugin') < names.indexOf('credhub'), 'monit starts the plugin first');
+  assert.equal(names.filter((name) => name === 'kms-plugin').length, 1);
+  assert.ok(manifest.releases.some(({ name }) => name === plugin.release));
+  for (const mode of ['director', 'create-env'] as const) {
+    const rendered = good(render({ properties: plugin.properties, mode }));
+    const config = parse(rendered['config/kms-plugin.yml'] ?? '') as {
+      listeners: [{ endpoint: string; tls: { host: string } }];
+    };
+    assert.equal(connection.endpoint, config.listeners[0].endpoint);
+    assert.ok(connection.endpoint.startsWith('/'), 'CredHub takes the endpoint as a plain path');
+    assert.equal(connection.host, config.listeners[0].tls.host);
+    assert.ok(!(rendered['config/bpm.yml'] ?? '').includes('mount_only'));
+
+    const directory = mkdtempSync(path.join(tmpdir(), 'kms-agree-'));
+    try {
+      writeFileSync(path.join(directory, 'ca'), connection.ca);
+      writeFileSync(path.join(directory, 'server'), rendered['config/server.crt'] ?? '');
+      // What CredHub's TLS checks: the chain to the provider's CA, and the provider's host among the names.
+      execFileSync('openssl', ['verify', '-CAfile', 'ca', '-verify_hostname', connection.host, 'server'], {
+        cwd: directory,
+        stdio: 'pipe',
+      });
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  }
+}
+
+const keysOf = (kind: Kind, manifest: Manifest): unknown =>
+  (parts(kind, manifest).job('kms-plugin').properties['kms-plugin'] as { keys: unknown }).keys;
+
+for (const kind of KINDS) {
+  describe(kind, () => {
+    for (const hsm of HSMS) {
+      test(`enable and partition-${hsm}`, () => {
+        const manifest = applied(kind, ['enable', `partition-${hsm}`]);
+        agree(kind, interpolated(manifest), 'kms-plugin');
+        assert.deepEqual(applied(kind, [`enable-${hsm}`]), manifest, 'both in one file are the same');
+      });
+    }
+
+    test('the internal key is kept, and not active', () => {
+      const { encryption } = parts(kind, interpolated(applied(kind, ['enable-luna'])));
+      assert.deepEqual(
+        encryption.keys.map(({ provider_name: name, active }) => [name, active]),
+        [
+          [INTERNAL[kind], false],
+          ['kms-plugin', true],
+        ],
+      );
+      assert.ok((encryption.keys[0]?.key_properties['encryption_password'] ?? '') !== '');
+    });
+
+    test('enable alone is refused while templates render, with what is missing', () => {
+      const { job } = parts(kind, interpolated(applied(kind, ['enable'])));
+      assert.match(
+        refused(render({ properties: job('kms-plugin').properties })),
+        /kms-plugin\.hsm is missing: .*partition-\*\.yml/,
+      );
+    });
+
+    test('back-out: the internal key is active, the plugin and its key are kept', () => {
+      agree(kind, interpolated(applied(kind, ['enable-luna', 'back-out'])), 'internal');
+    });
+
+    test('internal-only after back-out is the manifest as it was', () => {
+      assert.deepEqual(applied(kind, ['enable-luna', 'back-out', 'internal-only']), shape(kind));
+    });
+
+    test('internal-only without back-out leaves no active key, which CredHub refuses', () => {
+      const { encryption } = parts(kind, interpolated(applied(kind, ['enable-luna', 'internal-only'])));
+      assert.deepEqual(
+        encryption.keys.filter(({ active }) => active),
+        [],
+      );
+    });
+
+    test('kms-only: the internal key is gone, its variable is not', () => {
+      const manifest = applied(kind, ['enable-luna', 'kms-only']);
+      agree(kind, interpolated(manifest), 'kms-plugin');
+      const { encryption } = parts(kind, interpolated(manifest));
+      assert.deepEqual([encryption.keys.length, encryption.providers.length], [1, 1]);
+      assert.deepEqual(
+        (manifest as unknown as Manifest).variables?.[0],
+        (shape(kind) as unknown as Manifest).variables?.[0],
+      );
+    });
+
+    test('stage and activate: decrypt first, then active, and never a key made by itself', () => {
+      const staged = interpolated(applied(kind, ['enable-luna', 'stage-hsm-key']));
+      agree(kind, staged, 'kms-plugin');
+      assert.deepEqual(keysOf(kind, staged), [
+        { label: 'credhub-1', state: 'active', create: false },
+        { label: 'credhub-2', state: 'decrypt' },
+      ]);
+      const activated = interpolated(applied(kind, ['enable-luna', 'stage-hsm-key', 'activate-hsm-key']));
+      agree(kind, activated, 'kms-plugin');
+      assert.deepEqual(keysOf(kind, activated), [
+        { label: 'credhub-1', state: 'decrypt', create: false },
+        { label: 'credhub-2', state: 'active' },
+      ]);
+    });
+
+    test('update-all-at-once', () => {
+      for (const names of [
+        ['update-all-at-once'],
+        ['enable-luna', 'update-all-at-once'],
+        ['enable-luna', 'back-out', 'update-all-at-once'],
+      ]) {
+        const { group } = parts(kind, interpolated(applied(kind, names)));
+        assert.deepEqual(group.update, { canaries: 0, max_in_flight: '100%' });
+      }
+    });
+
+    test('the SoftHSM2 trial: one instance with a persistent disk', () => {
+      const { group } = parts(kind, interpolated(applied(kind, ['enable-softhsm2'])));
+      assert.equal(group.instances, 1);
+      assert.equal(group.persistent_disk, kind === 'bosh-deployment' ? undefined : 1024);
+    });
+
+    test('files that come after enable say where they find nothing', () => {
+      for (const name of [
+        ...HSMS.map((hsm) => `partition-${hsm}`),
+        'back-out',
+        'internal-only',
+        'stage-hsm-key',
+        'activate-hsm-key',
+      ]) {
+        assert.throws(() => applied(kind, [name]), /no entry with (name|provider_name)=kms-plugin/, name);
+      }
+    });
+
+    test('create: true stands in enable and in the SoftHSM2 trial only', () => {
+      const directory = path.join(root, 'ops-files', kind);
+      const holding = readdirSync(directory).filter((name) => {
+        const operations = parse(readFileSync(path.join(directory, name), 'utf8')) as Operation[];
+        return operations.some(
+          ({ path: at, value }) =>
+            (at.endsWith('/create?') && value === true) || JSON.stringify(value ?? null).includes('"create":true'),
+        );
+      });
+      assert.deepEqual(
+        holding.sort(),
+        ['enable.yml', ...HSMS.map((hsm) => `enable-${hsm}.yml`), 'partition-softhsm2.yml'].sort(),
+      );
+      for (const name of holding) {
+        if (name.startsWith('enable'))
+          assert.match(
+            readFileSync(path.join(directory, name), 'utf8'),
+            /# For the first deployment only: afterwards remove this line/,
+          );
+      }
+    });
+
+    test('every header says for what, when, how, whether it worked and how to go back', () => {
+      const directory = path.join(root, 'ops-files', kind);
+      for (const name of readdirSync(directory)) {
+        const header = readFileSync(path.join(directory, name), 'utf8').split('\n\n')[0] ?? '';
+        for (const part of ['# For ', '# Before: ', '# Deploy: ', '# It worked: ', '# Go back: '])
+          assert.ok(header.includes(part), `${name}: ${part}`);
+      }
+      assert.match(
+        readFileSync(opsFile(kind, 'enable'), 'utf8'),
+        /Finished encryption key rotation in N milliseconds[^]*SELECT count\(\*\) FROM encrypted_value/,
+      );
+      assert.match(readFileSync(opsFile(kind, 'stage-hsm-key'), 'utf8'), /kms-plugin keys create/);
+    });
+
+    test('two files put one after the other are one ops file', () => {
+      const both = ['enable', 'partition-luna'].map((name) => readFileSync(opsFile(kind, name), 'utf8')).join('');
+      const manifest = shape(kind);
+      for (const operation of parse(both) as Operation[]) applyOperation(manifest, operation);
+      assert.deepEqual(manifest, applied(kind, ['enable-luna']));
+    });
+  });
+}
+
+test('the documentation\u2019s example, which has no variables and no active', () => {
+  agree('credhub-release', interpolated(applied('credhub-release', ['enable-luna'], 'documentation')), 'kms-plugin');
+  agree(
+    'credhub-release',
+    interpolated(applied('credhub-release', ['enable-luna', 'back-out'], 'documentation')),
+    'internal',
+  );
+});
+
+test('the errand\u2019s name is free in cf-deployment, whose instance group smoke-tests must stay what bosh run-errand smoke-tests means', () => {
+  const manifest = interpolated(applied('cf-deployment', ['enable-luna']));
+  const jobs = manifest.instance_groups.flatMap((group) => group.jobs.map(({ name }) => name));
+  for (const { name } of manifest.instance_groups)
+    assert.ok(
+      !parts('cf-deployment', manifest)
+        .group.jobs.slice(1)
+        .some((job) => job.name === name && name !== 'credhub'),
+      name,
+    );
+  assert.ok(jobs.includes('kms-plugin-smoke-tests'));
+});
+
+test('ops-files/ is what scripts/generate-ops-files.mjs writes', () => {
+  execFileSync(process.execPath, [path.join(root, 'scripts/generate-ops-files.mjs'), '--check'], { stdio: 'pipe' });
+});
+
+const bosh = spawnSync('bosh', ['--version'], { encoding: 'utf8' });
+const noBosh = bosh.status === 0 && bosh.stdout.startsWith('version ') ? false : 'the bosh CLI is not on the PATH';
+
+describe('bosh int', { skip: noBosh }, () => {
+  const sequences = [
+    ...HSMS.map((hsm) => ['enable', `partition-${hsm}`]),
+    ...HSMS.map((hsm) => [`enable-${hsm}`]),
+    ['enable-luna', 'back-out'],
+    ['enable-luna', 'back-out', 'internal-only'],
+    ['enable-luna', 'kms-only', 'update-all-at-once'],
+    ['enable-luna', 'stage-hsm-key', 'activate-hsm-key'],
+  ];
+  for (const kind of KINDS) {
+    test(`makes of ${kind} and the ops files what this test made of them`, () => {
+      for (const names of sequences) {
+        const options = names.flatMap((name) => ['-o', opsFile(kind, name)]);
+        const made = execFileSync(
+          'bosh',
+          ['int', path.join(import.meta.dirname, `manifests/${kind}.yml`), ...options],
+          { encoding: 'utf8', stdio: 'pipe' },
+        );
+        assert.deepEqual(parse(made), applied(kind, names), names.join(', '));
+      }
+    });
+  }
+
+  test('makes the variables itself: certificates with the host among their names', () => {
+    const directory = mkdtempSync(path.join(tmpdir(), 'kms-int-'));
+    try {
+      for (const kind of KINDS) {
+        writeFileSync(path.join(directory, 'given.yml'), stringify(VARIABLES));
+        const made = execFileSync(
+          'bosh',
+          [
+            'int',
+            path.join(import.meta.dirname, `manifests/${kind}.yml`),
+            '-o',
+            opsFile(kind, 'enable-luna'),
+            '-l',
+            'given.yml',
+            '--vars-store',
+            `${kind}-store.yml`,
+            '--var-errs',
+          ],
+          { cwd: directory, encoding: 'utf8', stdio: 'pipe' },
+        );
+        agree(kind, parse(made) as Manifest, 'kms-plugin');
+      }
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+});

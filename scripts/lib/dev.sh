@@ -30,6 +30,8 @@ END
     return
   fi
   say "Making a SoftHSM2 token in $here/tokens"
+  # What is remembered there is of an earlier token, and would forbid a new key under the old one's label.
+  rm -rf "$here/state"
   # No line feed at its end: the file's bytes are the PIN.
   openssl rand -hex 16 | tr -d '\n' >"$here/pin"
   SOFTHSM2_CONF=$here/softhsm2.conf quietly 'making the SoftHSM2 token' \
@@ -75,8 +77,20 @@ token:
   pin_file: pin
   environment: { SOFTHSM2_CONF: $here/softhsm2.conf }
 keys:
-  - { label: dev-key, state: active, create: true }
+  - { label: dev-key, state: active }
 END
+}
+
+# The key, made as an operator makes one: by keys create, once.
+dev_key() {
+  local here=$1
+  [ ! -e "$here/tokens/key-made" ] || return 0
+  # An earlier run may have ended between the two.
+  if ! "$here/kms-plugin" keys list >/dev/null 2>&1; then
+    say "Making the key dev-key in the token"
+    quietly 'making the key' "$here/kms-plugin" keys create dev-key
+  fi
+  touch "$here/tokens/key-made"
 }
 
 # A command that asks this service, for people to type.

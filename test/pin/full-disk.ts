@@ -69,6 +69,15 @@ async function memoryMade(): Promise<void> {
   assert.equal((await login('wrong', { answer: 'CKR_PIN_INCORRECT' })).kind, 'refused');
 }
 
+async function damaged(): Promise<void> {
+  const descriptor = openSync(join(stateDir, 'pin-memory'), 'r+');
+  writeSync(descriptor, Buffer.alloc(65_536, 1), 0, 65_536, 0);
+  closeSync(descriptor);
+  assert.equal((await login('right')).kind, 'refused');
+  await clearPins(stateDir);
+  assert.equal((await login('right')).kind, 'logged-in', 'a damaged memory is mended without room for another');
+}
+
 async function readOnly(): Promise<void> {
   const before = calls();
   execFileSync('mount', ['-o', 'remount,ro', join(root, 'mounted')]);
@@ -86,6 +95,7 @@ async function main(): Promise<void> {
   closeSync(openSync(counter, 'w'));
   await noMemoryYet();
   await memoryMade();
+  await damaged();
   await readOnly();
   process.stdout.write('all of it\n');
 }

@@ -82,6 +82,14 @@ describe('cut off and then answered', () => {
     assert.equal(place.calls().length, 2);
   });
 
+  it('a good login settles what was cut off before, for good', async () => {
+    await place.run({ pin: 'old', end: 'killed-in-call' });
+    expectKind(await place.login('old', { ahead: MINUTE }), 'logged-in');
+    expectKind(await place.login('new', { ahead: MINUTE }), 'logged-in');
+    await place.run({ pin: 'old', end: 'killed-in-call', ahead: MINUTE });
+    expectKind(await place.login('old', { ahead: 2 * MINUTE }), 'logged-in');
+  });
+
   it('a fault of the device closes that intent, not the one cut off before', async () => {
     await place.run({ pin: 'new', end: 'killed-in-call' });
     expectKind(await place.login('new', { ahead: MINUTE, answer: 'CKR_DEVICE_ERROR' }), 'failed');

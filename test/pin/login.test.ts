@@ -178,6 +178,13 @@ describe('the token warns', () => {
     expectKind(await place.login('new', { flags: countLow }), 'logged-in');
   });
 
+  it('COUNT_LOW: each token has its own good PIN', async () => {
+    await place.login('one');
+    await place.login('two', { serial: 'other' });
+    expectKind(await place.login('one', { flags: countLow }), 'logged-in');
+    expectKind(await place.login('two', { flags: countLow, serial: 'other' }), 'logged-in');
+  });
+
   for (const flag of ['finalTry', 'locked'] as const) {
     it(`${flag}: no PIN is tried, not even the good one; it may be again when the flag is gone`, async () => {
       await place.login('right');

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import fs from 'node:fs';
 import { existsSync, readFileSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
-import { afterEach, beforeEach, describe, it } from 'node:test';
+import { syncBuiltinESMExports } from 'node:module';
+import { afterEach, beforeEach, describe, it, mock } from 'node:test';
 import { clearPins, describePins, PinMemoryError } from '../../src/token/pin/index.ts';
 import { freshEntry } from '../../src/token/pin/entry.ts';
 import type { PinEntry } from '../../src/token/pin/entry.ts';
@@ -123,6 +125,7 @@ describe('a torn write', () => {
     expectKind(await place.login('right'), 'logged-in');
     assert.equal(existsSync(`${place.memory}.new`), false);
     assert.equal(statSync(place.memory).size, 2 * SLOT);
+    assert.equal(statSync(place.memory).mode & 0o777, 0o600);
   });
 });
 
@@ -183,6 +186,25 @@ describe('describePins', () => {
   it('says nothing before the first login, and makes no file', () => {
     assert.deepEqual(describePins(place.stateDir), []);
     assert.equal(existsSync(place.memory), false);
+  });
+
+  it('reads again when a write came between', async () => {
+    await place.login('a');
+    const read = fs.readSync;
+    let reads = 0;
+    mock.method(fs, 'readSync', (...args: Parameters<typeof read>) => {
+      const length = read(...args);
+      if (++reads === 1) (args[1] as Buffer).fill(0);
+      return length;
+    });
+    syncBuiltinESMExports();
+    try {
+      assert.equal(describePins(place.stateDir)[0]?.state, 'good');
+      assert.ok(reads > 1);
+    } finally {
+      mock.restoreAll();
+      syncBuiltinESMExports();
+    }
   });
 
   it('shows each PIN by token, state, code and time, oldest first', async () => {

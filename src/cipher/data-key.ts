@@ -71,6 +71,7 @@ export function parseEnvelope(keyId: string, ciphertext: Buffer): EnvelopeBody {
   if (innerScheme !== 1 && innerScheme !== 2 && innerScheme !== 3) {
     throw new KmsError('unknown-format', `inner scheme ${innerScheme} is newer than this release; upgrade the plugin`);
   }
+  if (ciphertext.length < HEADER_BYTES + 3) throw malformed('it is too short');
   const sealedBytes = ciphertext.readUInt16BE(HEADER_BYTES + 1);
   if (sealedBytes !== SEALED_BYTES[innerScheme]) throw malformed('its data key has the wrong length');
   const prefixBytes = HEADER_BYTES + 3 + sealedBytes;

@@ -26,8 +26,8 @@ const BODY_MIN_BYTES: Readonly<Record<Scheme, number>> = {
   1: 12 + 16,
   2: 16 + 16,
   3: 16 + 16 + 32,
-  // Inner scheme, length, the shortest sealed data key (scheme 1), outer IV and tag.
-  4: 1 + 2 + (12 + 32 + 16) + 12 + 16,
+  // The inner scheme: whether it is known comes before how long its data key must be.
+  4: 1,
 };
 const CBC_FIXED_BYTES = 16 + 32;
 

@@ -1,0 +1,54 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+
+export interface LoadResult {
+  readonly requests: number;
+  readonly rate: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly maxMs: number;
+  readonly errors: Readonly<Record<string, number>>;
+}
+
+export interface LoadJob {
+  readonly socket: string;
+  /** With both: TLS, as CredHub connects. */
+  readonly ca?: string;
+  readonly host?: string;
+  readonly method: 'encrypt' | 'decrypt' | 'echo' | 'status';
+  readonly size: number;
+  readonly inFlight: number;
+  readonly seconds: number;
+  readonly warmUpSeconds: number;
+}
+
+/** Builds the load client of bench/load. @returns its path. */
+export function buildLoadClient(): string {
+  const binary = path.join(mkdtempSync(path.join(tmpdir(), 'kms-load-')), 'load');
+  execFileSync('go', ['build', '-o', binary, '.'], { cwd: path.join(import.meta.dirname, 'load'), stdio: 'inherit' });
+  return binary;
+}
+
+/** One run: one connection, so many calls in flight, for so long. */
+export function load(binary: string, job: LoadJob): Promise<LoadResult> {
+  const tls = job.ca === undefined || job.host === undefined ? [] : ['-ca', job.ca, '-host', job.host];
+  const child = spawn(
+    binary,
+    [
+      ...['-socket', job.socket, ...tls, '-method', job.method, '-sizes', String(job.size)],
+      ...['-in-flight', String(job.inFlight), '-measured', `${job.seconds}s`, '-warm-up', `${job.warmUpSeconds}s`],
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  let text = '';
+  child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()));
+  return new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (status) => {
+      if (status === 0) resolve(JSON.parse(text) as LoadResult);
+      else reject(new Error(`the load client ended with ${status ?? 'a signal'}`));
+    });
+  });
+}

@@ -1,0 +1,131 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { buildSync } from 'esbuild';
+import { makeSoftHsm } from '../test/hsm/index.ts';
+import { faultyModule, functionNames, type FunctionName } from '../test/module/index.ts';
+import { start, type Subject } from './subject.ts';
+
+export const HOST = 'kms-plugin.test';
+const ROOT = path.join(import.meta.dirname, '..');
+
+/** A token, certificates and the means to start servers on them, all in one temporary directory. */
+export interface Stage {
+  readonly directory: string;
+  readonly ca: string;
+  readonly module: string;
+  readonly environment: Readonly<Record<string, string>>;
+  readonly tokenLabel: string;
+  readonly pinFile: string;
+  readonly keyLabel: string;
+  plugin(name: string, scheme: string): Subject;
+  echo(): Subject;
+  close(): Promise<void>;
+}
+
+/** Calls that go to a network HSM for every operation, the …Init calls included, as some do. */
+const ROUND_TRIPS: readonly FunctionName[] = [
+  'C_EncryptInit',
+  'C_Encrypt',
+  'C_DecryptInit',
+  'C_Decrypt',
+  'C_SignInit',
+  'C_Sign',
+];
+
+/**
+ * @param delayMs what the HSM takes for each call that goes to it, in milliseconds; 0 is SoftHSM2 as it is.
+ * @param inits whether the …Init calls go to the HSM, too.
+ */
+export async function makeStage(delayMs: number, inits: boolean): Promise<Stage> {
+  const directory = mkdtempSync(path.join(tmpdir(), 'kms-bench-'));
+  const hsm = await makeSoftHsm();
+  const keyLabel = 'bench';
+  await hsm.makeKey(keyLabel);
+  const faulty = delayMs > 0 ? faultyModule({ inner: hsm.module, innerEnv: hsm.environment }) : undefined;
+  const slow = ROUND_TRIPS.filter((name) => inits || !name.endsWith('Init'));
+  if (!slow.every((name) => functionNames.includes(name))) throw new Error('unknown PKCS#11 function');
+  faulty?.control({ rules: [{ on: slow, delayUs: delayMs * 1000 }] });
+  const module = faulty?.path ?? hsm.module;
+  const environment = { ...(faulty?.environment ?? hsm.environment) };
+  const pinFile = hsm.userPinFile();
+  certificates(directory);
+  bundleEcho(directory);
+
+  const inDirectory = (name: string): string => path.join(directory, name);
+  return {
+    directory,
+    ca: inDirectory('ca.crt'),
+    module,
+    environment,
+    tokenLabel: hsm.label,
+    pinFile,
+    keyLabel,
+    plugin(name, scheme) {
+      const home = inDirectory(name);
+      mkdirSync(path.join(home, 'state'), { recursive: true, mode: 0o700 });
+      const tls = path.join(home, 'tls.sock');
+      const plain = path.join(home, 'plain.sock');
+      const configuration = {
+        state_dir: path.join(home, 'state'),
+        listeners: [
+          {
+            name: 'tls',
+            endpoint: tls,
+            apis: ['v1beta1'],
+            tls: { certificate: inDirectory('server.crt'), private_key: inDirectory('server.key') },
+          },
+          { name: 'plain', endpoint: plain, apis: ['v1beta1', 'v2'] },
+        ],
+        token: { module, partition: { label: hsm.label }, pin_file: pinFile, environment },
+        keys: [{ label: keyLabel, state: 'active' }],
+        scheme: JSON.parse(scheme) as unknown,
+        health: { port: 0 },
+      };
+      const file = path.join(home, 'kms-plugin.yml');
+      writeFileSync(file, JSON.stringify(configuration));
+      const command = [process.execPath, path.join(ROOT, 'dist/kms-plugin.cjs'), 'serve', '--config', file];
+      return { name, tls, plain, process: start(command) };
+    },
+    echo() {
+      const tls = inDirectory('echo-tls.sock');
+      const plain = inDirectory('echo-plain.sock');
+      const proto = path.join(ROOT, 'src/api/proto/v1beta1.proto');
+      const files = [inDirectory('server.crt'), inDirectory('server.key')];
+      const command = [process.execPath, inDirectory('echo.cjs'), proto, tls, ...files, plain];
+      return { name: 'echo', tls, plain, process: start(command) };
+    },
+    async close() {
+      faulty?.cleanup();
+      await hsm.cleanup();
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** As the plugin is bundled, so that both start alike. */
+function bundleEcho(directory: string): void {
+  buildSync({
+    entryPoints: [path.join(import.meta.dirname, 'floor/echo-service.ts')],
+    outfile: path.join(directory, 'echo.cjs'),
+    bundle: true,
+    platform: 'node',
+    format: 'cjs',
+    logLevel: 'warning',
+  });
+}
+
+function certificates(directory: string): void {
+  const openssl = (...args: string[]): void => {
+    execFileSync('openssl', args, { cwd: directory, stdio: 'ignore' });
+  };
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+  openssl('req', '-x509', ...key, '-keyout', 'ca.key', '-out', 'ca.crt', '-days', '2', '-subj', '/CN=bench CA');
+  openssl('req', ...key, '-keyout', 'server.key', '-out', 'server.csr', '-subj', `/CN=${HOST}`);
+  writeFileSync(path.join(directory, 'names'), `subjectAltName=DNS:${HOST}\n`);
+  openssl(
+    ...['x509', '-req', '-in', 'server.csr', '-CA', 'ca.crt', '-CAkey', 'ca.key', '-CAcreateserial'],
+    ...['-days', '2', '-out', 'server.crt', '-extfile', 'names'],
+  );
+}

@@ -97,8 +97,10 @@ export class Run<Result> implements Applicant, Waiter {
     if (this.#state !== 'waiting') return;
     this.#hall.waitingRoom.leave(this);
     if (this.#controller.signal.aborted) this.#controller = new AbortController();
+    if (this.#apply()) return;
     // No place to be had now: later, perhaps. It was let in once.
-    if (!this.#apply()) this.#wait(this.#lastFailure);
+    if (this.#isPatient()) this.#wait(this.#lastFailure);
+    else this.#finish(queueFull(this.#hall.admission.queued, this.#lastFailure));
   }
 
   /** Ends the run now, wherever it is: the client has gone, or the program ends. */
@@ -174,13 +176,25 @@ export class Run<Result> implements Applicant, Waiter {
 
   #timeUp(): void {
     if (this.#state === 'waiting' && !this.#untilClients) {
-      this.#hall.waitingRoom.leave(this);
-      this.#finish(this.#lastFailure ?? tokenIsOut(this.#hall.keyring));
+      this.#patienceOver();
       return;
     }
     const failure = deadlinePassed(this.#state, this.#untilClients, this.#hall.callDeadlineMs);
     this.#stop(failure);
     this.#failed(failure);
+  }
+
+  /** One last try where the token is there after all. */
+  #patienceOver(): void {
+    const { availability, reason } = this.#hall.keyring.health();
+    if (!isOut(availability)) {
+      this.retry();
+      return;
+    }
+    this.#hall.waitingRoom.leave(this);
+    this.#finish(
+      this.#lastFailure ?? new KmsError(availability === 'starting' ? 'token-starting' : 'token-away', reason),
+    );
   }
 
   /** Out of queue, place or room; the keyring is told. */
@@ -222,9 +236,4 @@ function deadlinePassed(state: State, clients: boolean, callDeadlineMs: number):
     ? "the client's own deadline"
     : `the time for a call (limits.call_deadline, ${callDeadlineMs} ms)`;
   return new KmsError('deadline', `${whose} passed ${where}`, { state, clientDeadline: clients });
-}
-
-function tokenIsOut(keyring: Keyring): KmsError {
-  const { availability, reason } = keyring.health();
-  return new KmsError(availability === 'starting' ? 'token-starting' : 'token-away', reason);
 }

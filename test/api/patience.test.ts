@@ -103,6 +103,15 @@ test('patience over: the failure', async (t) => {
   assert.equal(keyring.calls.length, calls + 1);
 });
 
+test('patience over, but the token is there: one last try', async (t) => {
+  const keyring = away(new FakeKeyring());
+  const { client, server } = await serve(t, { listener: { patienceMs: 400 }, keyring });
+  const answer = client().encrypt(value);
+  await until(() => server.calls().waiting === 1);
+  keyring.availability = 'ready';
+  assert.equal(statusOf(await answer), 'OK');
+});
+
 test('no patience: tried, and failed at once', async (t) => {
   const { client } = await serve(t, { keyring: away(new FakeKeyring()) });
   assert.equal((await client().encrypt(value)).error?.details, 'partition test: token away (CKR_TEST) [KMS-2001]');

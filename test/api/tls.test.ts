@@ -156,12 +156,17 @@ test('TLS: garbage and half a handshake harm nobody, and are closed in the end',
   await Promise.all(ended);
 });
 
-test('TLS: a handshake that is not finished in 10 s is ended', async (t) => {
-  const { path, server } = await serveTls(t);
-  const socket = connect({ path });
-  socket.write(HALF_A_HELLO);
-  await closed(socket);
-  await until(() => server.listeners()[0]?.connections === 0);
+test('a handshake that is not finished, or not a byte, in 10 s: closed', async (t) => {
+  const [secure, plain] = [await serveTls(t), await serve(t)];
+  const half = connect({ path: secure.path });
+  half.write(HALF_A_HELLO);
+  const silent = [connect({ path: secure.path }), connect({ path: plain.path })];
+  const kms = plain.client();
+  assert.equal(statusOf(await kms.version()), 'OK');
+  await Promise.all([half, ...silent].map(closed));
+  await until(() => secure.server.listeners()[0]?.connections === 0);
+  await until(() => plain.server.listeners()[0]?.connections === 1);
+  assert.equal(statusOf(await kms.version()), 'OK', 'who has spoken may be idle');
 });
 
 test('TLS: the private key is not kept in a buffer of ours', async (t) => {

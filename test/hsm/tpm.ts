@@ -1,6 +1,5 @@
+import { randomInt } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { startDaemon } from './daemon.ts';
@@ -10,31 +9,22 @@ import type { Hsm, KeyOptions } from './fixture.ts';
 
 const module = '/usr/lib/x86_64-linux-gnu/pkcs11/libtpm2_pkcs11.so';
 
-function listening(port: number): Promise<() => Promise<void>> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(port, '127.0.0.1', () => resolve(() => new Promise((closed) => server.close(() => closed()))));
-  });
-}
-
-/** Two neighbouring TCP ports that are free now: the TPM's commands and its control channel. */
-async function portPair(): Promise<number> {
-  for (let attempt = 0; attempt < 50; attempt++) {
-    const probe = createServer();
-    const port = await new Promise<number>((resolve) =>
-      probe.listen(0, '127.0.0.1', () => resolve((probe.address() as AddressInfo).port)),
-    );
-    await new Promise((closed) => probe.close(closed));
+/**
+ * A TPM on two neighbouring TCP ports, for commands and control: its client library takes TCP only. The ports are below
+ * those that the kernel gives out; where somebody listens already, others are tried.
+ */
+async function startTpm(state: string, pidFile: string): Promise<{ readonly port: number; readonly daemon: Daemon }> {
+  for (let attempt = 1; ; attempt++) {
+    const port = 10_000 + 2 * randomInt(10_000);
+    const tpm = ['swtpm', 'socket', '--tpm2', '--tpmstate', `dir=${state}`, '--flags', 'not-need-init,startup-clear'];
+    const channels = ['--server', `type=tcp,port=${port}`, '--ctrl', `type=tcp,port=${port + 1}`];
     try {
-      const releases = [await listening(port), await listening(port + 1)];
-      for (const release of releases) await release();
-      return port;
-    } catch {
-      // The next one is taken.
+      const daemon = await startDaemon([...tpm, ...channels, '--pid', `file=${pidFile}`], () => existsSync(pidFile));
+      return { port, daemon };
+    } catch (error) {
+      if (attempt === 5) throw error;
     }
   }
-  throw new Error('no two neighbouring ports are free');
 }
 
 const bus = (
@@ -61,10 +51,9 @@ export async function makeTpmHsm(): Promise<Hsm> {
   writeFileSync(inside('bus.conf'), bus(inside('bus')));
   const daemons: Daemon[] = [];
   const cleanup = async (): Promise<void> => {
-    for (const daemon of daemons.reverse()) await daemon.stop();
+    for (const daemon of daemons.splice(0).reverse()) await daemon.stop();
     rmSync(directory, { recursive: true, force: true });
   };
-  const port = await portPair();
   const client = { DBUS_SESSION_BUS_ADDRESS: `unix:path=${inside('bus')}` };
   const base = {
     name: 'tpm2',
@@ -83,21 +72,11 @@ export async function makeTpmHsm(): Promise<Hsm> {
     soPin: '58293041',
   } as const;
   try {
-    const tpm = [
-      'swtpm',
-      'socket',
-      '--tpm2',
-      '--tpmstate',
-      `dir=${inside('state')}`,
-      '--flags',
-      'not-need-init,startup-clear',
-    ];
-    const channels = ['--server', `type=tcp,port=${port}`, '--ctrl', `type=tcp,port=${port + 1}`];
-    const pidFile = ['--pid', `file=${inside('swtpm.pid')}`];
-    daemons.push(await startDaemon([...tpm, ...channels, ...pidFile], () => existsSync(inside('swtpm.pid'))));
+    const tpm = await startTpm(inside('state'), inside('swtpm.pid'));
+    daemons.push(tpm.daemon);
     const dbus = ['dbus-daemon', `--config-file=${inside('bus.conf')}`, '--nofork', '--nopidfile'];
     daemons.push(await startDaemon(dbus, () => existsSync(inside('bus'))));
-    const manager = ['tpm2-abrmd', '--session', '--allow-root', `--tcti=swtpm:host=127.0.0.1,port=${port}`];
+    const manager = ['tpm2-abrmd', '--session', '--allow-root', `--tcti=swtpm:host=127.0.0.1,port=${tpm.port}`];
     daemons.push(await startDaemon(manager, () => answers(base.environment), client));
     const answer = await provision(base, { initToken: { label: base.label, soPin: base.soPin, pin: base.pin } });
     const makeKeys = (keys: Readonly<Record<string, KeyOptions>>): Promise<void> => addKeys(base, keys);
@@ -134,16 +113,10 @@ async function addKeys(
       throw new Error('tpm2_ptool takes neither key material nor attributes');
     }
     const algorithm = options.generic === true ? 'hmac:sha256' : `aes${options.size ?? 256}`;
+    const store = hsm.environment['TPM2_PKCS11_STORE'] ?? '';
     // The tool takes the id as text.
     const id = options.id === undefined ? [] : [`--id=${options.id.toString('latin1')}`];
-    const tool = [
-      'tpm2_ptool',
-      'addkey',
-      `--path=${hsm.environment['TPM2_PKCS11_STORE'] ?? ''}`,
-      `--label=${hsm.label}`,
-    ];
-    await run([...tool, `--userpin=${hsm.pin}`, `--algorithm=${algorithm}`, `--key-label=${label}`, ...id], {
-      environment: hsm.environment,
-    });
+    const tool = ['tpm2_ptool', 'addkey', `--path=${store}`, `--label=${hsm.label}`, `--userpin=${hsm.pin}`];
+    await run([...tool, `--algorithm=${algorithm}`, `--key-label=${label}`, ...id], { environment: hsm.environment });
   }
 }

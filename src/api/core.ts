@@ -153,8 +153,10 @@ export class Core implements RunHall {
         else this.#succeed(tally, facts, callback, method, errand, outcome);
       });
       this.#runs.add(run);
-      // grpc-js says so after every call, and also when it has itself answered a client's deadline.
-      call.once('cancelled', () => run.abort(goneReason(call)));
+      // grpc-js says so after every call, and also when it has itself answered a client's deadline. An error costs its stack.
+      call.once('cancelled', () => {
+        if (this.#runs.has(run)) run.abort(goneReason(call));
+      });
       run.begin();
     };
   }

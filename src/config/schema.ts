@@ -76,6 +76,7 @@ const TOKEN = {
   login: withDefault(login, 'user'),
   pin_file: optional(filePath),
   pin_file_newline: optional(oneOf('keep', 'strip')),
+  init_args: optional(textual((written) => written)),
   environment: withDefault(mapping(variable), new Map<string, string>()),
   profile: withDefault(oneOf('auto', 'gcm', 'cloudhsm', 'luna-fips', 'nshield-fips', 'cbc-hmac'), 'auto'),
   sessions: withDefault(integer(1, 1024), 16),

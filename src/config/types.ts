@@ -40,6 +40,8 @@ export interface TokenConfig {
   /** Absolute path; absent only with login 'none'. */
   readonly pinFile?: string;
   readonly pinFileNewline?: 'keep' | 'strip';
+  /** Text that the module takes at C_Initialize, beyond the standard (NSS softokn); most take none. */
+  readonly initArgs?: string;
   readonly environment: Readonly<Record<string, string>>;
   readonly profile: ProfileName;
   readonly sessions: number;

@@ -24,7 +24,11 @@ export function ownCall(milliseconds: number): Call {
 
 /** Settles as `work` does, or rejects with the signal's reason as soon as it is aborted. `work` itself goes on. */
 export function abandonable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  if (signal.aborted) return Promise.reject(signal.reason as Error);
+  if (signal.aborted) {
+    // Nobody else may be waiting for it, and its failure must not end the program.
+    work.catch(() => undefined);
+    return Promise.reject(signal.reason as Error);
+  }
   return new Promise((resolve, reject) => {
     const onAbort = (): void => reject(signal.reason as Error);
     signal.addEventListener('abort', onAbort, { once: true });

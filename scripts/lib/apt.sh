@@ -42,14 +42,16 @@ apt_lists() {
 }
 
 apt_get() {
-  local as_root=() options=(-y -qq)
-  if [ "$(id -u)" -ne 0 ]; then
-    command -v sudo >/dev/null 2>&1 ||
-      die "must be root to install packages and finds no sudo: as root, run 'apt-get update && apt-get install -y ${*:2}', then run this again"
-    # Without a terminal sudo could ask its password of nobody.
-    if [ -t 0 ]; then as_root=(sudo); else as_root=(sudo -n); fi
-  fi
+  local options=(-y -qq)
   [ "$1" != install ] || options+=(--no-install-recommends)
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+  if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null 2>&1; then
+    die "must be root to install packages and finds no sudo: as root, run 'apt-get update && apt-get install -y ${*:2}', then run this again"
+  fi
+  as_root env DEBIAN_FRONTEND=noninteractive \
     apt-get "${options[@]}" -o DPkg::Lock::Timeout=300 "$@" >>"$setup_log" 2>&1
+}
+
+# as_root COMMAND...: by sudo where the user is not root. Without a terminal sudo could ask its password of nobody.
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"; elif [ -t 0 ]; then sudo "$@"; else sudo -n "$@"; fi
 }

@@ -2,18 +2,19 @@ import type { Call } from '../call/index.ts';
 import type { SchemeConfig } from '../config/index.ts';
 import { KmsError } from '../errors/index.ts';
 import type { Token } from '../token/index.ts';
-import { CurrentDataKey } from './current-data-key.ts';
+import { CurrentDataKey, type NewDataKey } from './current-data-key.ts';
 import { DataKeyCache } from './data-key-cache.ts';
 import {
   dataKeyAssociatedData,
   DATA_KEY_BYTES,
   newDataKey,
   openValue,
+  sealedDataKey,
+  sealedPart,
   sealValue,
-  type EnvelopeBody,
   type SealedDataKey,
 } from './data-key.ts';
-import { makeHeader, malformed } from './header.ts';
+import { makeHeader, malformed, sealedBytes } from './header.ts';
 import { IvGuard } from './iv-guard.ts';
 import type { ParsedCiphertext } from './parse.ts';
 import type { SealingKey } from './sealing-key.ts';
@@ -28,9 +29,6 @@ export interface DataKeyReport {
   readonly encryptsUntil?: string;
 }
 
-/** Limits of a data key that serves one value. */
-const ONE_VALUE = { maxAgeMs: 0, maxValues: 1, maxBytes: 0 };
-
 /**
  * Bytes of a ciphertext: header, scheme, associated data. `direct` has the HSM seal the value; `envelope`, and what is too
  * large for one HSM call, has it seal a data key. Either opens what the other made.
@@ -41,7 +39,7 @@ export class Cipher {
   readonly #onIv: (keyId: string) => void;
   readonly #guard = new IvGuard();
   readonly #cache = new DataKeyCache();
-  readonly #current: CurrentDataKey;
+  readonly #current = new CurrentDataKey((key, call) => this.#makeProvenDataKey(key, call));
   #scheme: SchemeConfig;
   #dataKeysMade = 0;
 
@@ -49,23 +47,20 @@ export class Cipher {
     this.#token = token;
     this.#onIv = onIv;
     this.#scheme = scheme;
-    this.#current = new CurrentDataKey(scheme.envelope ?? ONE_VALUE, (key, call) => this.#makeDataKey(key, call));
     this.configure(scheme);
   }
 
-  /** Takes other settings; data keys that they do not allow to be kept are zeroed. */
+  /** Takes other settings, at any time; data keys that they do not allow to be kept are zeroed. */
   configure(scheme: SchemeConfig): void {
     this.#scheme = scheme;
     const { envelope } = scheme;
     this.#cache.configure({ size: envelope?.cacheSize ?? 0, ttlMs: envelope?.cacheTtlMs ?? 0 });
-    this.#current.configure(envelope ?? ONE_VALUE);
-    if (envelope?.dataKey !== 'reuse') this.#current.close();
+    this.#current.configure(envelope?.dataKey === 'reuse' ? envelope : undefined);
   }
 
   /** Whether some calls may succeed without the HSM. */
   get servesCached(): boolean {
-    const { envelope } = this.#scheme;
-    return envelope !== undefined && (envelope.dataKey === 'reuse' || this.#cache.size > 0);
+    return this.#current.usable || this.#cache.size > 0;
   }
 
   /**
@@ -75,7 +70,9 @@ export class Cipher {
   async seal(key: SealingKey, plaintext: Buffer, call: Call): Promise<Buffer> {
     const { scheme, maxValueBytes } = key.token;
     const { envelope, largeValues } = this.#scheme;
-    if (envelope?.dataKey === 'reuse') return this.#sealWithCurrent(key, plaintext, call);
+    if (envelope?.dataKey === 'reuse') {
+      return this.#current.use(key, plaintext.length, call, (dataKey, sealed) => sealValue(dataKey, sealed, plaintext));
+    }
     if (envelope === undefined && (maxValueBytes === undefined || plaintext.length <= maxValueBytes)) {
       const header = makeHeader(scheme, key.keyId);
       return Buffer.concat([header, await this.#sealInToken(key, header, plaintext, call)]);
@@ -89,6 +86,7 @@ export class Cipher {
     }
     const { dataKey, sealed } = await this.#makeDataKey(key, call);
     try {
+      this.#cache.put(sealed, dataKey);
       return sealValue(dataKey, sealed, plaintext);
     } finally {
       dataKey.fill(0);
@@ -103,14 +101,15 @@ export class Cipher {
     return this.#cache.use(
       envelope.dataKey,
       call,
-      (shared) => this.#openDataKey(envelope, shared),
+      (shared) => this.#openDataKey(envelope.dataKey, shared),
       (dataKey) => openValue(dataKey, envelope),
     );
   }
 
-  /** Forgets the data keys of every key that is not among these ids. */
+  /** Keeps no data key of another key than these ids. */
   keepOnly(keyIds: ReadonlySet<string>): void {
     this.#cache.keepOnly(keyIds);
+    this.#current.keepOnly(keyIds);
   }
 
   report(): DataKeyReport {
@@ -130,41 +129,67 @@ export class Cipher {
     this.#current.close();
   }
 
-  async #sealWithCurrent(key: SealingKey, plaintext: Buffer, call: Call): Promise<Buffer> {
-    return this.#current.use(key, plaintext.length, call, (dataKey, sealed) => sealValue(dataKey, sealed, plaintext));
-  }
-
   async #sealInToken(key: SealingKey, associatedData: Buffer, plaintext: Buffer, call: Call): Promise<Buffer> {
-    const body = await this.#token.seal(key.keyId, key.token.scheme, associatedData, plaintext, call);
-    if (key.token.ivBy === 'hsm') this.#guard.check(key.keyId, key.token.scheme, body);
-    else this.#onIv(key.keyId);
+    const { keyId } = key;
+    const { scheme, ivBy } = key.token;
+    const body = await this.#token.seal(keyId, scheme, associatedData, plaintext, call);
+    if (body.length !== sealedBytes(scheme, plaintext.length)) throw nonsense(keyId, 'a ciphertext of a wrong length');
+    if (ivBy === 'hsm') this.#guard.check(keyId, scheme, body);
+    else this.#onIv(keyId);
     return body;
   }
 
-  async #makeDataKey(
-    key: SealingKey,
-    call: Call,
-  ): Promise<{ readonly dataKey: Buffer; readonly sealed: SealedDataKey }> {
+  async #makeDataKey(key: SealingKey, call: Call): Promise<NewDataKey> {
     const { keyId } = key;
-    const innerScheme = key.token.scheme;
+    const { scheme } = key.token;
     const dataKey = newDataKey();
     try {
-      const sealed = await this.#sealInToken(key, dataKeyAssociatedData(keyId, innerScheme), dataKey, call);
+      const body = await this.#sealInToken(key, dataKeyAssociatedData(keyId, scheme), dataKey, call);
+      const sealed = sealedDataKey(keyId, scheme, body);
       this.#dataKeysMade++;
-      const sealedKey = { keyId, innerScheme, sealed };
-      this.#cache.put(sealedKey, dataKey);
-      return { dataKey, sealed: sealedKey };
+      return { dataKey, sealed };
     } catch (error) {
       dataKey.fill(0);
       throw error;
     }
   }
 
-  async #openDataKey(body: EnvelopeBody, call: Call): Promise<Buffer> {
-    const { keyId, innerScheme, sealed } = body.dataKey;
-    const dataKey = await this.#token.open(keyId, innerScheme, dataKeyAssociatedData(keyId, innerScheme), sealed, call);
-    if (dataKey.length === DATA_KEY_BYTES) return dataKey;
-    dataKey.fill(0);
-    throw malformed(`its data key does not have ${DATA_KEY_BYTES} bytes`);
+  /** A data key that many values will depend on: the HSM has opened it again once. */
+  async #makeProvenDataKey(key: SealingKey, call: Call): Promise<NewDataKey> {
+    const made = await this.#makeDataKey(key, call);
+    try {
+      const opened = await this.#openDataKey(made.sealed, call);
+      const isSame = opened.equals(made.dataKey);
+      opened.fill(0);
+      if (!isSame) throw nonsense(key.keyId, 'another data key than it was given');
+      this.#cache.put(made.sealed, made.dataKey);
+      return made;
+    } catch (error) {
+      made.dataKey.fill(0);
+      // Nothing is wrong with the value that waits to be encrypted.
+      if (error instanceof KmsError && error.status === 'INVALID_ARGUMENT') {
+        throw nonsense(key.keyId, 'a data key that it does not open', error);
+      }
+      throw error;
+    }
+  }
+
+  async #openDataKey(dataKey: SealedDataKey, call: Call): Promise<Buffer> {
+    const { keyId, innerScheme } = dataKey;
+    const associatedData = dataKeyAssociatedData(keyId, innerScheme);
+    const opened = await this.#token.open(keyId, innerScheme, associatedData, sealedPart(dataKey), call);
+    if (opened.length === DATA_KEY_BYTES) return opened;
+    opened.fill(0);
+    // Only under scheme 3 may the length be the ciphertext's: GCM takes and gives the same number of bytes.
+    if (innerScheme === 3) throw malformed(`its data key does not have ${DATA_KEY_BYTES} bytes`);
+    throw nonsense(keyId, 'a data key of a wrong length');
   }
 }
+
+const nonsense = (keyId: string, what: string, cause?: unknown): KmsError =>
+  new KmsError(
+    'internal',
+    `the HSM gave ${what} back under key ${keyId}; nothing of it was used. Look at the HSM, and call its vendor`,
+    { keyId },
+    cause,
+  );

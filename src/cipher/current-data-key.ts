@@ -1,6 +1,7 @@
-import { abandonable, ownCall, type Call } from '../call/index.ts';
+import type { Call } from '../call/index.ts';
 import type { SealedDataKey } from './data-key.ts';
 import type { SealingKey } from './sealing-key.ts';
+import { SharedWork } from './shared-work.ts';
 
 /** When a data key that serves many values is replaced, by whichever comes first. */
 export interface ReuseLimits {
@@ -10,43 +11,44 @@ export interface ReuseLimits {
   readonly maxBytes: number;
 }
 
-interface Current {
+export interface NewDataKey {
   readonly dataKey: Buffer;
   readonly sealed: SealedDataKey;
+}
+
+interface Current extends NewDataKey {
   /** `performance.now()`. */
   readonly made: number;
   values: number;
   bytes: number;
 }
 
-/** How long the HSM may take to seal a data key that several calls wait for, in milliseconds. */
-const SEAL_MS = 10_000;
-
 /**
  * The data key that encrypts now, for many values. A new one after a restart, after a rotation of the HSM's key, and when
- * a limit is reached; calls that come together share the one HSM call that it costs.
+ * a limit is reached; calls that come together share the HSM calls that it costs. It is zeroed when its age is over.
  */
 export class CurrentDataKey {
-  readonly #make: (
-    key: SealingKey,
-    call: Call,
-  ) => Promise<{ readonly dataKey: Buffer; readonly sealed: SealedDataKey }>;
-  #limits: ReuseLimits;
+  readonly #make: (key: SealingKey, call: Call) => Promise<NewDataKey>;
+  readonly #making = new SharedWork<Current>();
+  #limits: ReuseLimits = { maxAgeMs: 0, maxValues: 1, maxBytes: 0 };
   #current: Current | undefined;
-  #making: { readonly keyId: string; readonly done: Promise<void> } | undefined;
-  made = 0;
+  /** Counts up whenever a data key under way must not become the current one any more. */
+  #generation = 0;
+  #enabled = false;
+  #keyIds: ReadonlySet<string> | undefined;
+  #expiry: NodeJS.Timeout | undefined;
 
   /** @param make makes and seals one; its buffer is taken over. */
-  constructor(
-    limits: ReuseLimits,
-    make: (key: SealingKey, call: Call) => Promise<{ readonly dataKey: Buffer; readonly sealed: SealedDataKey }>,
-  ) {
-    this.#limits = limits;
+  constructor(make: (key: SealingKey, call: Call) => Promise<NewDataKey>) {
     this.#make = make;
   }
 
-  configure(limits: ReuseLimits): void {
-    this.#limits = limits;
+  /** Takes other limits; without any, keeps no data key. Calls under way end as they began. */
+  configure(limits: ReuseLimits | undefined): void {
+    this.#enabled = limits !== undefined;
+    if (limits === undefined) this.close();
+    else this.#limits = limits;
+    this.#expireInTime();
   }
 
   /**
@@ -59,27 +61,38 @@ export class CurrentDataKey {
     call: Call,
     use: (dataKey: Buffer, sealed: SealedDataKey) => T,
   ): Promise<T> {
+    let candidate = this.#current;
     for (;;) {
       call.signal.throwIfAborted();
-      const current = this.#current;
-      if (current !== undefined && this.#fits(current, key.keyId, bytes)) {
-        current.values++;
-        current.bytes += bytes;
-        return use(current.dataKey, current.sealed);
+      if (candidate !== undefined && this.#fits(candidate, key.keyId, bytes)) {
+        candidate.values++;
+        candidate.bytes += bytes;
+        return use(candidate.dataKey, candidate.sealed);
       }
-      await abandonable(this.#replace(key), call.signal);
+      candidate = await this.#making.join(key.keyId, call, (shared) => this.#replace(key, shared));
     }
   }
 
-  /** ISO time until when it encrypts without the HSM, by age alone; undefined when there is none. */
+  /** Whether a value of no bytes could be encrypted without the HSM now. */
+  get usable(): boolean {
+    return this.#current !== undefined && this.#current.values < this.#limits.maxValues;
+  }
+
+  /** ISO time until when it encrypts without the HSM, by age alone; undefined when it does not. */
   usableUntil(): string | undefined {
-    if (this.#current === undefined) return undefined;
+    if (this.#current === undefined || !this.usable) return undefined;
     return new Date(performance.timeOrigin + this.#current.made + this.#limits.maxAgeMs).toISOString();
   }
 
+  /** Keeps no data key of another key than these ids. */
+  keepOnly(keyIds: ReadonlySet<string>): void {
+    this.#keyIds = keyIds;
+    if (this.#current !== undefined && !keyIds.has(this.#current.sealed.keyId)) this.#drop();
+  }
+
   close(): void {
-    this.#current?.dataKey.fill(0);
-    this.#current = undefined;
+    this.#generation++;
+    this.#drop();
   }
 
   #fits(current: Current, keyId: string, bytes: number): boolean {
@@ -93,19 +106,39 @@ export class CurrentDataKey {
     );
   }
 
-  #replace(key: SealingKey): Promise<void> {
-    const { keyId } = key;
-    if (this.#making?.keyId === keyId) return this.#making.done;
-    const done = this.#make(key, ownCall(SEAL_MS))
-      .then(({ dataKey, sealed }) => {
-        this.close();
-        this.#current = { dataKey, sealed, made: performance.now(), values: 0, bytes: 0 };
-        this.made++;
-      })
-      .finally(() => {
-        if (this.#making?.done === done) this.#making = undefined;
-      });
-    this.#making = { keyId, done };
-    return done;
+  async #replace(key: SealingKey, call: Call): Promise<Current> {
+    const generation = ++this.#generation;
+    const made: Current = { ...(await this.#make(key, call)), made: performance.now(), values: 0, bytes: 0 };
+    const isListed = this.#keyIds?.has(key.keyId) ?? true;
+    if (generation === this.#generation && this.#enabled && isListed) {
+      this.#drop();
+      this.#current = made;
+      this.#expireInTime();
+    } else {
+      // Overtaken by a rotation or other settings: those who wait for it use it in this turn of the event loop.
+      setImmediate(() => retire(made));
+    }
+    return made;
   }
+
+  #expireInTime(): void {
+    clearTimeout(this.#expiry);
+    const current = this.#current;
+    if (current === undefined) return;
+    const left = current.made + this.#limits.maxAgeMs - performance.now();
+    this.#expiry = setTimeout(() => this.#drop(), Math.max(0, left));
+    this.#expiry.unref();
+  }
+
+  #drop(): void {
+    clearTimeout(this.#expiry);
+    if (this.#current !== undefined) retire(this.#current);
+    this.#current = undefined;
+  }
+}
+
+/** Zeroes it, and makes sure that nobody who still holds it encrypts with zeros. */
+function retire(current: Current): void {
+  current.values = Infinity;
+  current.dataKey.fill(0);
 }

@@ -1,11 +1,12 @@
-import { abandonable, ownCall, type Call } from '../call/index.ts';
+import type { Call } from '../call/index.ts';
 import type { SealedDataKey } from './data-key.ts';
+import { SharedWork } from './shared-work.ts';
 
 interface Entry {
   readonly keyId: string;
   readonly dataKey: Buffer;
-  /** `performance.now()` after which it must not be used. */
-  readonly expires: number;
+  /** `performance.now()` when it was opened or made. */
+  readonly since: number;
 }
 
 export interface CacheLimits {
@@ -15,9 +16,11 @@ export interface CacheLimits {
   readonly ttlMs: number;
 }
 
-/** How long the HSM may take to open a data key that several calls wait for, in milliseconds. */
-const OPEN_MS = 10_000;
-const SWEEP_MS = 1_000;
+const NOTHING: CacheLimits = { size: 0, ttlMs: 0 };
+/** How often entries that nobody asks for are looked at: a part of their age, within these bounds in milliseconds. */
+const SWEEP_PART = 60;
+const SWEEP_MIN_MS = 100;
+const SWEEP_MAX_MS = 60_000;
 
 /**
  * Opened data keys, by the whole sealed data key and its key id. Concurrent misses make one HSM call; a failure is never
@@ -25,8 +28,9 @@ const SWEEP_MS = 1_000;
  */
 export class DataKeyCache {
   readonly #entries = new Map<string, Entry>();
-  readonly #opening = new Map<string, Promise<Buffer>>();
-  #limits: CacheLimits = { size: 0, ttlMs: 0 };
+  readonly #opening = new SharedWork<Buffer>();
+  #limits = NOTHING;
+  #keyIds: ReadonlySet<string> | undefined;
   #sweeper: NodeJS.Timeout | undefined;
   hits = 0;
   misses = 0;
@@ -35,20 +39,22 @@ export class DataKeyCache {
     return this.#entries.size;
   }
 
+  /** Takes other limits, for the entries that are there as well. */
   configure(limits: CacheLimits): void {
-    this.#limits = limits;
+    const { size, ttlMs } = limits;
+    this.#limits = size === 0 || ttlMs === 0 ? NOTHING : limits;
     clearInterval(this.#sweeper);
-    this.#sweeper = undefined;
-    if (limits.size > 0 && limits.ttlMs > 0) {
-      // A key that nobody asks for any more must leave memory all the same.
-      this.#sweeper = setInterval(() => this.#sweep(), Math.min(SWEEP_MS, limits.ttlMs));
+    if (this.#limits.size > 0) {
+      const interval = Math.min(SWEEP_MAX_MS, Math.max(SWEEP_MIN_MS, ttlMs / SWEEP_PART));
+      this.#sweeper = setInterval(() => this.#sweep(), interval);
       this.#sweeper.unref();
     }
     this.#sweep();
   }
 
   /**
-   * Runs `use` with the opened data key, at once on a hit. `use` must not keep the key: it is zeroed afterwards.
+   * Runs `use` with the opened data key, at once on a hit. `use` must not keep it: it is zeroed some time after. A kept
+   * data key with which `use` fails is opened anew: that a value was changed must be proven, and memory may be damaged.
    * @param open asks the HSM; its buffer is taken over.
    */
   async use<T>(
@@ -60,78 +66,70 @@ export class DataKeyCache {
     const name = nameOf(sealed);
     const hit = this.#live(name);
     if (hit !== undefined) {
-      this.hits++;
-      return use(hit.dataKey);
+      try {
+        const result = use(hit.dataKey);
+        this.hits++;
+        return result;
+      } catch {
+        // Judged below.
+      }
     }
     this.misses++;
-    const dataKey = Buffer.from(await abandonable(this.#opened(name, sealed, open), call.signal));
-    try {
-      return use(dataKey);
-    } finally {
-      dataKey.fill(0);
-    }
+    const dataKey = await this.#opening.join(name, call, async (shared) => {
+      const opened = await open(shared);
+      this.put(sealed, opened);
+      // Everybody who waits uses it in this turn of the event loop.
+      setImmediate(() => opened.fill(0));
+      return opened;
+    });
+    return use(dataKey);
   }
 
   /** Keeps a copy of a data key that was just made: what was written now can be read while the HSM is away. */
   put(sealed: SealedDataKey, dataKey: Buffer): void {
-    const { size, ttlMs } = this.#limits;
+    const { keyId } = sealed;
+    if (this.#limits.size === 0 || this.#keyIds?.has(keyId) === false) return;
     const name = nameOf(sealed);
-    if (size === 0 || ttlMs === 0 || this.#entries.has(name)) return;
-    this.#entries.set(name, {
-      keyId: sealed.keyId,
-      dataKey: Buffer.from(dataKey),
-      expires: performance.now() + ttlMs,
-    });
+    const old = this.#entries.get(name);
+    // It keeps its age.
+    if (old?.dataKey.equals(dataKey) === true) return;
+    if (old !== undefined) this.#drop(name, old);
+    // Not from Node's pool, of which each small buffer keeps a whole slab alive.
+    const kept = Buffer.allocUnsafeSlow(dataKey.length);
+    dataKey.copy(kept);
+    this.#entries.set(name, { keyId, dataKey: kept, since: performance.now() });
     this.#evict();
   }
 
-  /** Drops the data keys of every key that is not among these ids. */
+  /** Keeps no data key of another key than these ids. */
   keepOnly(keyIds: ReadonlySet<string>): void {
+    this.#keyIds = keyIds;
     for (const [name, entry] of this.#entries) if (!keyIds.has(entry.keyId)) this.#drop(name, entry);
   }
 
   close(): void {
-    clearInterval(this.#sweeper);
-    this.keepOnly(new Set());
-  }
-
-  #opened(name: string, sealed: SealedDataKey, open: (call: Call) => Promise<Buffer>): Promise<Buffer> {
-    const under = this.#opening.get(name);
-    if (under !== undefined) return under;
-    // A time of its own: the caller who came first may leave before the others.
-    const opening = open(ownCall(OPEN_MS)).then(
-      (dataKey) => {
-        this.#opening.delete(name);
-        this.put(sealed, dataKey);
-        // Everybody who waits takes a copy in this turn of the event loop.
-        setImmediate(() => dataKey.fill(0));
-        return dataKey;
-      },
-      (error: unknown) => {
-        this.#opening.delete(name);
-        throw error;
-      },
-    );
-    this.#opening.set(name, opening);
-    return opening;
+    this.configure(NOTHING);
   }
 
   #live(name: string): Entry | undefined {
     const entry = this.#entries.get(name);
     if (entry === undefined) return undefined;
-    if (performance.now() >= entry.expires) {
-      this.#drop(name, entry);
-      return undefined;
-    }
     // The order of the map is the order of last use.
     this.#entries.delete(name);
+    if (this.#isOver(entry)) {
+      entry.dataKey.fill(0);
+      return undefined;
+    }
     this.#entries.set(name, entry);
     return entry;
   }
 
+  #isOver(entry: Entry): boolean {
+    return performance.now() - entry.since >= this.#limits.ttlMs;
+  }
+
   #sweep(): void {
-    const now = performance.now();
-    for (const [name, entry] of this.#entries) if (now >= entry.expires) this.#drop(name, entry);
+    for (const [name, entry] of this.#entries) if (this.#isOver(entry)) this.#drop(name, entry);
     this.#evict();
   }
 
@@ -148,5 +146,5 @@ export class DataKeyCache {
   }
 }
 
-const nameOf = ({ keyId, innerScheme, sealed }: SealedDataKey): string =>
-  `${keyId}${innerScheme}${sealed.toString('latin1')}`;
+/** The whole of what stands before the value's IV: header with key id, inner scheme, sealed data key. */
+const nameOf = ({ prefix }: SealedDataKey): string => prefix.toString('latin1');

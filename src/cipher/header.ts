@@ -1,4 +1,5 @@
 import { KmsError } from '../errors/index.ts';
+import type { TokenScheme } from '../token/index.ts';
 
 /**
  * The header in front of every ciphertext, 26 bytes (docs/ciphertext.md):
@@ -9,7 +10,7 @@ export const MAGIC = Buffer.from('8b48534d4b4d530a', 'hex');
 export const FORMAT_VERSION = 1;
 export const HEADER_BYTES = 26;
 
-export type Scheme = 1 | 2 | 3 | 4;
+export type Scheme = TokenScheme | 4;
 
 /** The header of a ciphertext, checked, and what follows it. */
 export interface Header {
@@ -21,15 +22,19 @@ export interface Header {
   readonly body: Buffer;
 }
 
-/** Fixed parts of each scheme's body in bytes: IV, tag or MAC, and what the shortest ciphertext needs besides. */
-const BODY_MIN_BYTES: Readonly<Record<Scheme, number>> = {
-  1: 12 + 16,
-  2: 16 + 16,
-  3: 16 + 16 + 32,
-  // The inner scheme: whether it is known comes before how long its data key must be.
-  4: 1,
-};
-const CBC_FIXED_BYTES = 16 + 32;
+/** Bytes of a token's IV and tag or MAC. */
+const IV_AND_TAG_BYTES: Readonly<Record<TokenScheme, number>> = { 1: 12 + 16, 2: 16 + 16, 3: 16 + 32 };
+const BLOCK_BYTES = 16;
+
+/** Length in bytes of the body that a token makes of so many bytes: IV, ciphertext, tag or MAC. */
+export function sealedBytes(scheme: TokenScheme, plaintextBytes: number): number {
+  // PKCS #7 padding is 1 to 16 bytes.
+  const padding = scheme === 3 ? BLOCK_BYTES - (plaintextBytes % BLOCK_BYTES) : 0;
+  return IV_AND_TAG_BYTES[scheme] + plaintextBytes + padding;
+}
+
+/** Of scheme 4 the inner scheme: whether it is known comes before how long its data key must be. */
+const shortestBody = (scheme: Scheme): number => (scheme === 4 ? 1 : sealedBytes(scheme, 0));
 
 export function makeHeader(scheme: Scheme, keyId: string): Buffer {
   const header = Buffer.allocUnsafe(HEADER_BYTES);
@@ -54,15 +59,15 @@ export function parseHeader(ciphertext: Buffer): Header {
   if (version === undefined) throw malformed('it ends before its format version');
   const scheme = ciphertext[9];
   if (version !== FORMAT_VERSION) {
-    throw new KmsError('unknown-format', `format version ${version} is newer than this release; upgrade the plugin`);
+    throw new KmsError('unknown-format', `this release does not know format version ${version}; upgrade the plugin`);
   }
   if (scheme === undefined) throw malformed('it ends before its scheme');
   if (!isScheme(scheme)) {
-    throw new KmsError('unknown-format', `scheme ${scheme} is newer than this release; upgrade the plugin`);
+    throw new KmsError('unknown-format', `this release does not know scheme ${scheme}; upgrade the plugin`);
   }
-  if (ciphertext.length < HEADER_BYTES + BODY_MIN_BYTES[scheme]) throw malformed('it is too short');
+  if (ciphertext.length < HEADER_BYTES + shortestBody(scheme)) throw malformed('it is too short');
   const body = ciphertext.subarray(HEADER_BYTES);
-  if (scheme === 3 && (body.length - CBC_FIXED_BYTES) % 16 !== 0)
+  if (scheme === 3 && (body.length - IV_AND_TAG_BYTES[scheme]) % BLOCK_BYTES !== 0)
     throw malformed('its length is no whole number of blocks');
   return {
     scheme,

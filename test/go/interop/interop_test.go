@@ -56,6 +56,45 @@ func TestGoReadsWhatThePluginMakes(t *testing.T) {
 	}
 }
 
+// Both ways to use data keys: with reuse all values have the same sealed key, with per-value each has its own.
+func TestGoReadsWhatThePluginMakesWithDataKeys(t *testing.T) {
+	t.Parallel()
+	for mode, perValue := range map[string]bool{"reuse": false, "per-value": true} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			key, client, _ := startWith(t, "{ name: envelope, data_key: "+mode+" }")
+			sealed, ivs := map[string]bool{}, map[string]bool{}
+			for _, size := range sizes {
+				value := random(t, size)
+				encrypted, err := client.Encrypt(limited(t), &v1.EncryptRequest{Plain: value})
+				if err != nil {
+					t.Fatalf("%d bytes: %v", size, err)
+				}
+				whole := encrypted.GetCipher()
+				if want := 26 + 3 + 60 + 12 + size + 16; ciphertext.Scheme(whole[9]) != ciphertext.DataKey || len(whole) != want {
+					t.Fatalf("%d bytes: scheme %d, %d bytes", size, whole[9], len(whole))
+				}
+				opened, err := ciphertext.Ring{Keys: []ciphertext.Key{key}}.Open(whole)
+				if err != nil || !bytes.Equal(opened, value) {
+					t.Fatalf("%d bytes: %v", size, err)
+				}
+				sealed[string(whole[29:89])] = true
+				ivs[string(whole[89:101])] = true
+				decrypted, err := client.Decrypt(limited(t), &v1.DecryptRequest{Cipher: whole})
+				if err != nil || !bytes.Equal(decrypted.GetPlain(), value) {
+					t.Fatalf("%d bytes, by the plugin itself: %v", size, err)
+				}
+			}
+			if want := map[bool]int{false: 1, true: len(sizes)}[perValue]; len(sealed) != want {
+				t.Errorf("%d data keys, want %d", len(sealed), want)
+			}
+			if len(ivs) != len(sizes) {
+				t.Error("an IV was used twice")
+			}
+		})
+	}
+}
+
 func TestThePluginReadsWhatGoMakes(t *testing.T) {
 	t.Parallel()
 	key, client, _ := start(t)
@@ -141,9 +180,15 @@ func statusName(code codes.Code) string {
 // start runs a plugin on one key of known value.
 func start(t *testing.T) (ciphertext.Key, v1.KeyManagementServiceClient, *plugin.Plugin) {
 	t.Helper()
+	return startWith(t, "")
+}
+
+// startWith has the section "scheme" as well.
+func startWith(t *testing.T, scheme string) (ciphertext.Key, v1.KeyManagementServiceClient, *plugin.Plugin) {
+	t.Helper()
 	token := plugin.NewToken(t)
 	key := ciphertext.Key{AES: token.NewKey(t, "known")}
-	running := plugin.Start(t, token, plugin.Config{Keys: []plugin.Key{{Label: "known", State: "active"}}})
+	running := plugin.Start(t, token, plugin.Config{Keys: []plugin.Key{{Label: "known", State: "active"}}, Scheme: scheme})
 	return key, v1.NewKeyManagementServiceClient(plugin.Dial(t, running.Path)), running
 }
 

@@ -34,6 +34,8 @@ type Key struct {
 type Config struct {
 	Keys    []Key
 	Retired []string
+	// Scheme is the section "scheme" as a YAML flow mapping; empty leaves it out.
+	Scheme string
 }
 
 // Plugin is a running plugin with two listeners without TLS, a path and an abstract one, each with both APIs.
@@ -77,6 +79,9 @@ func (p *Plugin) Configure(t *testing.T, config Config) {
 		fmt.Fprintf(&text, "  - { label: %s, state: %s, size: %d }\n", key.Label, key.State, cmp.Or(key.Bits, 256))
 	}
 	fmt.Fprintf(&text, "retired_keys: [%s]\n", strings.Join(config.Retired, ", "))
+	if config.Scheme != "" {
+		fmt.Fprintf(&text, "scheme: %s\n", config.Scheme)
+	}
 	fmt.Fprintf(&text, "health: { address: 127.0.0.1, port: %d }\n", p.healthPort)
 	p.Token.write(t, "kms-plugin.yml", text.String())
 }

@@ -51,6 +51,7 @@ func refused() []Refused {
 	add("scheme 4, inner scheme 0", precondition, with(four, 26, 0))
 	add("scheme 4, inner scheme 4", precondition, with(four, 26, 4))
 	add("scheme 4, inner scheme 5", precondition, with(four, 26, 5))
+	add("scheme 4, inner scheme 5 and nothing after it", precondition, with(four[:27], 26, 5))
 	add("scheme 4, length of the sealed key cut short", invalid, four[:28])
 	add("scheme 4, sealed key one byte short", invalid, with(four, 28, 59))
 	add("scheme 4, sealed key one byte long", invalid, with(four, 28, 61))

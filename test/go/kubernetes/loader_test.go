@@ -46,13 +46,19 @@ resources:
       - kms: { apiVersion: %s, name: %s, endpoint: %q, timeout: 10s }
       - identity: {}
 `, version, name, endpoint)
+	return loadText(t, text, false)
+}
+
+// loadText starts an API server on an EncryptionConfiguration; reload says whether it follows changes of the file by itself.
+func loadText(t *testing.T, text string, reload bool) *apiServer {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "encryption.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	config, err := encryptionconfig.LoadEncryptionConfig(ctx, file, false, "test")
+	config, err := encryptionconfig.LoadEncryptionConfig(ctx, file, reload, "test")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,6 +50,7 @@ export function assemble(draft: FileDraft, sheet: Sheet): Config {
     },
     health: { address: need(health.address), port: need(health.port) },
     log: { level: need(need(draft.log).level) },
+    ...auditFile(need(draft.audit)),
     warnings: [...sheet.warnings],
   };
 }
@@ -125,6 +126,10 @@ function envelope(draft: SchemeDraft): EnvelopeConfig {
     cacheSize: draft.cache_size ?? ENVELOPE_DEFAULTS.cacheSize,
     cacheTtlMs: draft.cache_ttl ?? ENVELOPE_DEFAULTS.cacheTtlMs,
   };
+}
+
+function auditFile({ file }: NonNullable<FileDraft['audit']>): Pick<Config, 'auditFile'> {
+  return typeof file === 'string' ? { auditFile: file } : {};
 }
 
 function need<T>(value: T | undefined): T {

@@ -12,6 +12,7 @@ const LIVE = [
   /^keys\b/,
   /^retired_keys$/,
   /^log\./,
+  /^audit\./,
   /^limits\./,
   /^scheme$/,
   /^listeners\[[^\]]*\]\.(tls\.|apis$|patience$)/,
@@ -63,6 +64,7 @@ function flatten(config: Config): Flat {
     }),
     ...prefixed('health.', config.health),
     ...prefixed('log.', config.log),
+    'audit.file': config.auditFile,
   };
   for (const listener of config.listeners)
     Object.assign(flat, prefixed(`listeners[${listener.name}]`, ofListener(listener)));

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { assemble } from './assemble.ts';
+import { checkAudit } from './check/audit.ts';
 import { checkKeys } from './check/keys.ts';
 import { checkHealth, checkLimits, checkScheme } from './check/limits.ts';
 import { checkListeners } from './check/listeners.ts';
@@ -82,4 +83,5 @@ function checkAll(draft: FileDraft, sheet: Sheet): void {
   checkScheme(draft, sheet);
   checkLimits(draft, sheet);
   checkHealth(draft, sheet);
+  checkAudit(draft, sheet);
 }

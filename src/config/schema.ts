@@ -133,6 +133,8 @@ const HEALTH = {
 
 const LOG = { level: withDefault(oneOf('error', 'warn', 'info', 'debug'), 'info') };
 
+const AUDIT = { file: optional(filePath) };
+
 const LISTENERS_MEND = 'list at least one socket to serve';
 const KEYS_MEND = 'list at least the key to encrypt with';
 
@@ -147,6 +149,7 @@ const FILE = {
   limits: section(fields(LIMITS)),
   health: section(fields(HEALTH)),
   log: section(fields(LOG)),
+  audit: section(fields(AUDIT)),
 };
 
 export const readFields = fields(FILE);

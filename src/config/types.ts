@@ -113,6 +113,8 @@ export interface Config {
   /** An IP address; port 0 is any free one. */
   readonly health: { readonly address: string; readonly port: number };
   readonly log: { readonly level: 'error' | 'warn' | 'info' | 'debug' };
+  /** The audit trail, an absolute path; absent when there is none. */
+  readonly auditFile?: string;
   /** What is allowed but should be looked at. */
   readonly warnings: readonly string[];
 }

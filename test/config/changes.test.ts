@@ -46,6 +46,7 @@ const changes: readonly Change[] = [
     live: ['listeners[credhub].tls.certificate', 'listeners[credhub].tls.private_key'],
   },
   { what: 'log level', change: (raw) => (raw['log'] = { level: 'debug' }), live: ['log.level'] },
+  { what: 'audit trail', change: (raw) => (raw['audit'] = { file: 'audit.log' }), live: ['audit.file'] },
   {
     what: 'limits',
     change: (raw) => (raw['limits'] = { queued: 1, value: '2MiB' }),

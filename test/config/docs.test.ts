@@ -91,6 +91,7 @@ function knownSettings(): string[] {
     limits: unknown,
     health: unknown,
     log: unknown,
+    audit: unknown,
   });
   return problems.flatMap(({ property, mend }) => {
     const known = /^known here are (.*)$/.exec(mend)?.[1];

@@ -104,6 +104,7 @@ describe('a good file', () => {
         },
         health: { address: '::1', port: 0 },
         log: { level: 'debug' },
+        audit: { file: 'audit.log' },
       });
       Object.assign(listenerOf(raw, 0), { mode: '660', patience: '10s' });
       Object.assign(listenerOf(raw, 1), { endpoint: 'unix:///@kms', allow_unprotected: true, patience: '1m' });
@@ -144,6 +145,7 @@ describe('a good file', () => {
     });
     assert.deepEqual(config.health, { address: '::1', port: 0 });
     assert.equal(config.log.level, 'debug');
+    assert.equal(config.auditFile, fixture.at('audit.log'));
     const [credhub, kubernetes] = config.listeners;
     assert.equal(credhub?.mode, 0o660);
     assert.equal(credhub.patienceMs, 10_000);

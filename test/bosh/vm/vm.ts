@@ -101,17 +101,18 @@ export class Vm {
       ],
       { stdio: ['ignore', 'inherit', 'inherit', 'pipe'] },
     );
-    const status = bwrap.stdio[3];
-    assert.ok(status !== null && status !== undefined && 'read' in status);
-    const [line] = (await once(status, 'data')) as [Buffer];
-    const { 'child-pid': pid } = JSON.parse(line.toString().split('\n')[0] ?? '') as { 'child-pid': number };
-    const vm = new Vm(directory, cgroup, bwrap, pid);
-    // The namespaces are entered only when the mounts stand.
-    for (let tries = 0; vm.run(['test', '-d', '/var/vcap/packages/nodejs']).status !== 0; tries += 1) {
-      assert.ok(tries < 100, 'the VM did not come up');
-      await new Promise((resolve) => setTimeout(resolve, 50));
+    try {
+      const vm = new Vm(directory, cgroup, bwrap, await childPid(bwrap));
+      // The namespaces are entered only when the mounts stand.
+      for (let tries = 0; vm.run(['test', '-d', '/var/vcap/packages/nodejs']).status !== 0; tries += 1) {
+        assert.ok(tries < 100, 'the VM did not come up');
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+      return vm;
+    } catch (error) {
+      await end(bwrap, cgroup, directory);
+      throw error;
     }
-    return vm;
   }
 
   /** Runs a command as root with the bare environment that monit and the agent have. */
@@ -171,20 +172,23 @@ export class Vm {
   }
 
   async stop(): Promise<void> {
-    const ended = once(this.#bwrap, 'exit');
-    this.#bwrap.kill('SIGKILL');
-    await ended;
-    // The kernel takes a moment to let go of the dead.
-    for (let tries = 0; tries < 100; tries += 1) {
-      try {
-        rmdirSync(this.cgroup);
-        break;
-      } catch {
-        await new Promise((resolve) => setTimeout(resolve, 20));
-      }
-    }
-    rmSync(this.#directory, { recursive: true, force: true });
+    await end(this.#bwrap, this.cgroup, this.#directory);
   }
+}
+
+async function end(bwrap: ChildProcess, cgroup: string, directory: string): Promise<void> {
+  const ended = bwrap.exitCode === null && bwrap.signalCode === null ? once(bwrap, 'exit') : undefined;
+  bwrap.kill('SIGKILL');
+  await ended;
+  // The kernel takes a moment to let go of the dead.
+  for (let tries = 0; existsSync(cgroup) && tries < 100; tries += 1) {
+    try {
+      rmdirSync(cgroup);
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+  rmSync(directory, { recursive: true, force: true });
 }
 
 /** A cgroup that can limit memory: version 1 where that controller is mounted so, else version 2. */
@@ -194,4 +198,17 @@ function makeCgroup(name: string): string {
   const cgroup = path.join(existsSync(old) ? old : '/sys/fs/cgroup', name);
   mkdirSync(cgroup);
   return cgroup;
+}
+
+/** The first process of the VM, as seen from outside: bwrap writes it, perhaps in pieces. */
+async function childPid(bwrap: ChildProcess): Promise<number> {
+  const status = bwrap.stdio[3];
+  assert.ok(status !== null && status !== undefined && 'read' in status);
+  let text = '';
+  for await (const chunk of status) {
+    text += String(chunk);
+    const pid = /"child-pid": *(\d+)[^]*\n/.exec(text)?.[1];
+    if (pid !== undefined) return Number(pid);
+  }
+  return assert.fail(`bwrap ended: ${text}`);
 }

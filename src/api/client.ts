@@ -8,6 +8,7 @@ import {
   type ServiceError,
 } from '@grpc/grpc-js';
 import type { ApiName, ListenerConfig } from '../config/types.ts';
+import { OUR_CLIENT } from './kubernetes.ts';
 import { loadServiceDefinitions, type ServiceDefinitions } from './protos.ts';
 
 export interface RoundTripOptions {
@@ -53,6 +54,7 @@ export async function roundTrip(listener: ListenerConfig, options: RoundTripOpti
   const { channel, extra } = channelOf(listener);
   const client = new Client(targetOf(listener), channel, {
     'grpc.enable_http_proxy': 0,
+    'grpc.primary_user_agent': OUR_CLIENT,
     'grpc.max_receive_message_length': -1,
     'grpc.max_send_message_length': -1,
     ...extra,

@@ -5,6 +5,7 @@ import type { Keyring } from '../keyring/types.ts';
 import type { Log } from '../log/index.ts';
 import { Admission } from './admission.ts';
 import type { Errand } from './errand.ts';
+import { StatusAskers } from './kubernetes.ts';
 import { type CallFacts, Ledger, type MethodTally } from './ledger.ts';
 import { type Patient, Run, type RunHall, shuttingDown } from './run.ts';
 import { toGrpcStatus } from './status.ts';
@@ -19,8 +20,11 @@ export interface Caller extends Patient {
 
 /** A method that needs no HSM: answered from memory, never waits. */
 export interface LocalMethod<Request, Response> {
-  /** @throws KmsError */
-  answer(request: Request): Response;
+  /**
+   * @param client what the client calls itself (its user-agent): a stranger's word.
+   * @throws KmsError
+   */
+  answer(request: Request, client: string): Response;
 }
 
 /** A method that needs the HSM. */
@@ -44,6 +48,7 @@ export class Core implements RunHall {
   readonly admission: Admission;
   readonly waitingRoom: WaitingRoom;
   readonly ledger: Ledger;
+  readonly statusAskers = new StatusAskers();
   #limits: LimitsConfig;
   #closing = false;
   readonly #runs = new Set<{ abort(reason: KmsError): void; abortWaiting(reason: KmsError): void }>();
@@ -116,7 +121,7 @@ export class Core implements RunHall {
         uid: undefined,
       };
       try {
-        callback(null, method.answer(call.request));
+        callback(null, method.answer(call.request, userAgent(call)));
         this.ledger.succeeded(tally, facts, 0, undefined);
       } catch (thrown) {
         this.#fail(tally, facts, callback, thrown);
@@ -188,6 +193,10 @@ export class Core implements RunHall {
     callback(toGrpcStatus(error));
     this.ledger.failed(tally, facts, error);
   }
+}
+
+function userAgent(call: ServerUnaryCall<unknown, unknown>): string {
+  return String(call.metadata.get('user-agent')[0] ?? '');
 }
 
 /** grpc-js counts a client's deadline in wall-clock milliseconds from the arrival of the headers. */

@@ -1,4 +1,5 @@
 /** The api room: gRPC services on listeners. The only room that knows gRPC. */
 export { roundTrip, RoundTripError, type RoundTrip, type RoundTripOptions } from './client.ts';
 export { createApiServer, listenersNeedingRestart } from './server.ts';
+export type { KubernetesReport, StatusAnswer, StatusAsked } from './kubernetes.ts';
 export type { ApiServer, ApiServerOptions, CallCounts, CallObserver, FinishedCall, ListenerReport } from './types.ts';

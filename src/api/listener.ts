@@ -4,6 +4,7 @@ import type { ListenerConfig } from '../config/types.ts';
 import type { Log } from '../log/index.ts';
 import { claimSocket, type SocketClaim } from '../socket/index.ts';
 import { Connection, type Services } from './connection.ts';
+import { kubernetesReport } from './kubernetes.ts';
 import { type Certificate, TlsGate } from './tls.ts';
 import type { ListenerReport } from './types.ts';
 
@@ -96,6 +97,7 @@ export class Listener {
 
   report(): ListenerReport {
     const { name, endpoint, apis } = this.#config;
+    const { keyring, statusAskers } = this.#services.core;
     return {
       name,
       endpoint: endpoint.kind === 'path' ? endpoint.path : `unix:///@${endpoint.name}`,
@@ -103,6 +105,7 @@ export class Listener {
       tls: this.#gate !== undefined,
       connections: this.#sockets.size,
       ...(this.#gate === undefined ? {} : { certificateExpires: this.#gate.expires.toISOString() }),
+      ...(apis.includes('v2') ? { kubernetes: kubernetesReport(keyring, statusAskers.last(name)) } : {}),
     };
   }
 

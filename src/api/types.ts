@@ -2,6 +2,7 @@ import type { ApiName, LimitsConfig, ListenerConfig } from '../config/types.ts';
 import type { StatusName } from '../errors/index.ts';
 import type { Keyring } from '../keyring/types.ts';
 import type { Log } from '../log/index.ts';
+import type { KubernetesReport } from './kubernetes.ts';
 
 /** One listener as operators see it. */
 export interface ListenerReport {
@@ -13,6 +14,8 @@ export interface ListenerReport {
   readonly connections: number;
   /** ISO time at which the served certificate runs out; only with TLS. */
   readonly certificateExpires?: string;
+  /** Only with v2. */
+  readonly kubernetes?: KubernetesReport;
 }
 
 /** Calls as the API room counts them since start. */

@@ -3,6 +3,7 @@ import { KmsError } from '../errors/index.ts';
 import type { DecryptResult, EncryptResult } from '../keyring/types.ts';
 import type { Caller, Core } from './core.ts';
 import { decryptErrand, encryptErrand } from './errand.ts';
+import { statusAnswer } from './kubernetes.ts';
 
 const VERSION = 'v2';
 
@@ -37,7 +38,11 @@ export function v2Service(core: Core, caller: Caller): UntypedServiceImplementat
   const { ledger } = core;
   return {
     Status: core.local<object, StatusResponse>(ledger.tally(VERSION, 'Status'), caller, {
-      answer: () => status(core),
+      answer: (_request, client) => {
+        core.statusAskers.asked(caller.listener, client);
+        const { version, healthz, keyId } = statusAnswer(core.keyring);
+        return { version, healthz, key_id: keyId };
+      },
     }),
     Encrypt: core.hsm<EncryptRequest, EncryptResponse, EncryptResult>(ledger.tally(VERSION, 'Encrypt'), caller, {
       payload: ({ plaintext }) => plaintext,
@@ -68,16 +73,6 @@ export function v2Service(core: Core, caller: Caller): UntypedServiceImplementat
       answer: ({ plaintext, keyId }) => ({ response: { plaintext }, responseBytes: plaintext.length, keyId }),
     }),
   };
-}
-
-/** From memory: kube-apiserver polls it, and takes anything but "ok" for the reason why not. */
-function status(core: Core): StatusResponse {
-  const { ok, reason, activeKeyId } = core.keyring.health();
-  if (activeKeyId === undefined) {
-    // Without a key_id kube-apiserver takes no answer at all.
-    throw new KmsError('token-starting', `the key that encrypts has never been seen: ${reason}`);
-  }
-  return { version: VERSION, healthz: ok ? 'ok' : reason, key_id: activeKeyId };
 }
 
 function checkCiphertextLength(bytes: number): void {

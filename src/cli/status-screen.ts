@@ -4,6 +4,9 @@ import { keyLines } from './key-lines.ts';
 
 const WIDTH = 12;
 
+/** kube-apiserver asks for Status every minute when all is well, and every 10 s when not, in seconds with room to spare. */
+const STATUS_OVERDUE = 180;
+
 /** `kms-plugin status`: the running service on one screen. */
 export function statusScreen(status: StatusReport, colour: boolean, now: Date): string {
   const paint = paints(colour);
@@ -14,6 +17,7 @@ export function statusScreen(status: StatusReport, colour: boolean, now: Date): 
     ...section('state', [stateLine(status, paint)]),
     ...section('token', tokenLines(status, paint, now)),
     ...section('listeners', listenerLines(status, paint, now)),
+    ...section('kubernetes', kubernetesLines(status, paint, now)),
     ...section(
       'keys',
       status.keys.flatMap((key) => keyLines(key, paint)),
@@ -65,6 +69,27 @@ function listenerLines({ listeners }: StatusReport, paint: Paints, now: Date): s
     const until = `TLS until ${certificateExpires.slice(0, 10)}`;
     if (left <= 0) return head + paint.bad(`${until}: the certificate has run out`);
     return head + (left < 30 * 86_400 ? paint.notice(`${until}: ${span(left)} left`) : until);
+  });
+}
+
+/** For each listener with v2: what kube-apiserver hears from Status, when it asked, and what it has against the answer. */
+function kubernetesLines({ listeners }: StatusReport, paint: Paints, now: Date): string[] {
+  return listeners.flatMap(({ name, kubernetes }) => {
+    if (kubernetes === undefined) return [];
+    const { status, problems, lastAsked } = kubernetes;
+    const answer =
+      status === undefined
+        ? 'fails'
+        : `${status.version}, ${problems.length === 0 ? 'ok' : 'not ok'}, key_id ${status.keyId}`;
+    const silent = lastAsked === undefined ? Infinity : (now.getTime() - Date.parse(lastAsked.at)) / 1000;
+    const asked =
+      lastAsked === undefined
+        ? 'not asked since the start'
+        : `last asked ${ago(lastAsked.at, now)} by ${lastAsked.client === '' ? 'a client without a name' : lastAsked.client}`;
+    return [
+      `${name}  Status: ${answer}; ${silent > STATUS_OVERDUE ? paint.notice(asked) : asked}`,
+      ...problems.map(paint.bad),
+    ];
   });
 }
 

@@ -121,19 +121,23 @@ test('several listeners, path and abstract, with and without TLS', async (t) => 
   const wire = new WireClient(`\0${name}`);
   assert.equal((await wire.call('/v2.KeyManagementService/Encrypt', field(1, 'x'))).status, '0');
   assert.deepEqual(
-    server.listeners().map((report) => ({ ...report, certificateExpires: report.certificateExpires !== undefined })),
+    server.listeners().map(({ certificateExpires, kubernetes, ...report }) => ({
+      ...report,
+      certificateExpires: certificateExpires !== undefined,
+      kubernetes: kubernetes !== undefined,
+    })),
     [
       {
         name: 'tls', endpoint: path.join(directory, 'tls.sock'), apis: ['v1beta1'], tls: true, connections: 1,
-        certificateExpires: true,
+        certificateExpires: true, kubernetes: false,
       },
       {
         name: 'plain', endpoint: path.join(directory, 'plain.sock'), apis: ['v1beta1', 'v2'], tls: false,
-        connections: 1, certificateExpires: false,
+        connections: 1, certificateExpires: false, kubernetes: true,
       },
       {
         name: 'abstract', endpoint: `unix:///@${name}`, apis: ['v1beta1', 'v2'], tls: false, connections: 1,
-        certificateExpires: false,
+        certificateExpires: false, kubernetes: true,
       },
     ],
   ); // prettier-ignore

@@ -409,7 +409,7 @@ describe('other HSMs, with SoftHSM2 standing in for the vendor\u2019s library', 
     good(vm.run(['setpriv', '--reuid=vcap', '--regid=vcap', '--init-groups', 'env', environment, ...init]));
   }
 
-  const cases: [HsmName, object, string][] = [
+  const cases: [HsmName, Record<string, unknown>, string][] = [
     [
       'generic',
       { module: '/opt/acme/lib/libacme.so', generic: { partition: { label: 'acme', serial: null } } },

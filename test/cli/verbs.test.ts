@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chownSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { chownSync, mkdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { after, afterEach, before, describe, it } from 'node:test';
 import type { StatusReport } from '../../src/control/index.ts';
@@ -26,8 +26,7 @@ before(async () => {
 after(async () => {
   service.kill();
   await service.ended();
-  await installation.hsm.cleanup();
-  rmSync(installation.fixture.directory, { recursive: true });
+  await installation.cleanup();
 });
 
 afterEach(() => installation.configure());

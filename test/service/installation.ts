@@ -1,4 +1,5 @@
 /** A directory with everything that the program needs to serve on a SoftHSM2 token of its own. */
+import { rmSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { stringify } from 'yaml';
 import { Fixture, type Raw } from '../config/fixtures.ts';
@@ -11,12 +12,13 @@ export interface Installation {
   readonly healthPort: number;
   /** Writes the configuration anew; without a change as it was at first. */
   configure(change?: (raw: Raw) => void): void;
+  cleanup(): Promise<void>;
 }
 
 /** Listeners credhub (TLS) and kubernetes; keys key-2026 (active) and key-2024 (decrypt), both on the token. */
-export async function makeInstallation(): Promise<Installation> {
+export async function makeInstallation(options: { readonly pin?: string } = {}): Promise<Installation> {
   const fixture = new Fixture();
-  const hsm = await makeSoftHsm();
+  const hsm = await makeSoftHsm(options);
   await hsm.makeKeys({ 'key-2026': {}, 'key-2024': {} });
   fixture.write('pin', hsm.pin);
   const healthPort = await freePort();
@@ -33,7 +35,11 @@ export async function makeInstallation(): Promise<Installation> {
     fixture.write('kms-plugin.yml', stringify(raw));
   };
   configure();
-  return { fixture, hsm, config: fixture.at('kms-plugin.yml'), healthPort, configure };
+  const cleanup = async (): Promise<void> => {
+    await hsm.cleanup();
+    rmSync(fixture.directory, { recursive: true });
+  };
+  return { fixture, hsm, config: fixture.at('kms-plugin.yml'), healthPort, configure, cleanup };
 }
 
 export async function freePort(): Promise<number> {

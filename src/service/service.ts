@@ -75,6 +75,13 @@ export class Service {
       control_socket: controlSocket,
       health: `${health.address}:${health.port}`,
     });
+    for (const { name, apis, tls } of this.#api.listeners()) {
+      if (tls || !apis.includes('v1beta1')) continue;
+      this.#log.info('KMS v1 (v1beta1) without TLS is for kube-apiserver, where it is deprecated: v2 takes its place', {
+        listener: name,
+        kind: 'deprecated',
+      });
+    }
   }
 
   async reload(): Promise<void> {

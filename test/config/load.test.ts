@@ -170,7 +170,7 @@ describe('a good file', () => {
       size: 128,
       allowUnsafe: true,
     });
-    assert.deepEqual(config.warnings, []);
+    assert.match(config.warnings.join('\n'), /^listeners\[1\]\.endpoint .*abstract socket.*$/);
   });
 
   test('the envelope has defaults of its own', () => {
@@ -301,9 +301,9 @@ describe('warnings, and no more than these, are given of', () => {
     ],
     ['a socket for everyone', (raw) => (listenerOf(raw, 1)['mode'] = '0666'), /^listeners\[1\]\.mode .*every user/],
     [
-      'a mode without a file',
-      (raw) => Object.assign(listenerOf(raw, 1), { endpoint: 'unix:///@k', allow_unprotected: true, mode: '0600' }),
-      /^listeners\[1\]\.mode .*no effect/,
+      'a socket without access control',
+      (raw) => Object.assign(listenerOf(raw, 1), { endpoint: 'unix:///@k', allow_unprotected: true }),
+      /^listeners\[1\]\.endpoint .*every process in the network namespace can decrypt/,
     ],
     [
       'consent without need',
@@ -347,6 +347,14 @@ describe('warnings, and no more than these, are given of', () => {
       assert.match(warnings[0] ?? '', pattern);
     });
   }
+
+  test('a mode without a file', () => {
+    const { warnings } = load((raw) =>
+      Object.assign(listenerOf(raw, 1), { endpoint: 'unix:///@k', allow_unprotected: true, mode: '0600' }),
+    );
+    assert.equal(warnings.length, 2, warnings.join('\n'));
+    assert.match(warnings[1] ?? '', /^listeners\[1\]\.mode .*no effect/);
+  });
 });
 
 describe('a file that is no configuration', () => {

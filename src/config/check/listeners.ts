@@ -41,6 +41,11 @@ function checkAbstract(property: string, name: string, listener: ListenerDraft, 
     const trouble = `has an abstract name of ${bytes} bytes`;
     sheet.problem(`${property}.endpoint`, trouble, `choose a name of at most ${SUN_PATH_BYTES} bytes`);
   }
+  if (listener.allow_unprotected === true) {
+    const trouble =
+      'is an abstract socket: every process in the network namespace can decrypt through it, containers on the host network too';
+    sheet.warn(`${property}.endpoint`, trouble, 'use a path wherever kube-apiserver can reach one');
+  }
   if (listener.allow_unprotected === false) {
     sheet.problem(
       `${property}.endpoint`,

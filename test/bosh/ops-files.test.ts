@@ -1,11 +1,12 @@
 /** The ops files: applied to manifests of the real ones' shape, then plugin and CredHub's provider held to each other. */
 import assert from 'node:assert/strict';
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test, { describe } from 'node:test';
 import { parse, stringify } from 'yaml';
+import { noBosh } from './bosh-cli.ts';
 import { makeCertificate, type Certificate } from './certificates.ts';
 import { applyOperation, type Node, type Operation } from './patch.ts';
 import { good, refused, render, root } from './render.ts';
@@ -348,9 +349,6 @@ test('the errand\u2019s name is free in cf-deployment, whose instance group smok
 test('ops-files/ is what scripts/generate-ops-files.mjs writes', () => {
   execFileSync(process.execPath, [path.join(root, 'scripts/generate-ops-files.mjs'), '--check'], { stdio: 'pipe' });
 });
-
-const bosh = spawnSync('bosh', ['--version'], { encoding: 'utf8' });
-const noBosh = bosh.status === 0 && bosh.stdout.startsWith('version ') ? false : 'the bosh CLI is not on the PATH';
 
 describe('bosh int', { skip: noBosh }, () => {
   const sequences = [

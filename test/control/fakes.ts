@@ -29,7 +29,13 @@ export const STATUS: StatusReport = {
   uptimeSeconds: 93_784,
   configFile: '/etc/kms-plugin.yml',
   logLevel: 'info',
-  health: { availability: 'ready', servesCached: false, ok: true, reason: 'ok', activeKeyId: '00112233445566778899aabbccddeeff' },
+  health: {
+    availability: 'ready',
+    servesCached: false,
+    ok: true,
+    reason: 'ok',
+    activeKeyId: '00112233445566778899aabbccddeeff',
+  },
   listeners: [
     {
       name: 'credhub',

@@ -43,7 +43,7 @@ export const FAILURES = {
   'key-ambiguous': row('KMS-3004', 'FAILED_PRECONDITION'),
   'key-retired': row('KMS-3005', 'INVALID_ARGUMENT'),
   'key-create-refused': row('KMS-3006', 'FAILED_PRECONDITION'),
-  'unproven': row('KMS-3007', 'FAILED_PRECONDITION'),
+  unproven: row('KMS-3007', 'FAILED_PRECONDITION'),
   // 4xxx: ciphertexts
   'foreign-ciphertext': row('KMS-4001', 'INVALID_ARGUMENT'),
   'malformed-ciphertext': row('KMS-4002', 'INVALID_ARGUMENT'),
@@ -55,13 +55,25 @@ export const FAILURES = {
   'annotations-mismatch': row('KMS-5003', 'INVALID_ARGUMENT'),
   'value-too-large': row('KMS-5004', 'RESOURCE_EXHAUSTED'),
   'queue-full': row('KMS-5005', 'RESOURCE_EXHAUSTED'),
-  'deadline': row('KMS-5006', 'DEADLINE_EXCEEDED'),
-  'cancelled': row('KMS-5007', 'CANCELLED'),
+  deadline: row('KMS-5006', 'DEADLINE_EXCEEDED'),
+  cancelled: row('KMS-5007', 'CANCELLED'),
   // 9xxx: our own fault
-  'internal': row('KMS-9001', 'INTERNAL'),
+  internal: row('KMS-9001', 'INTERNAL'),
 } as const satisfies Record<string, FailureRow>;
 
 export type FailureKind = keyof typeof FAILURES;
+
+/** Troubles of the service itself, which fail no call: the log alone has them, with these codes. */
+export const FAULTS = {
+  configuration: { code: 'KMS-1001' },
+  start: { code: 'KMS-1002' },
+  'state-file': { code: 'KMS-1003' },
+  'health-port': { code: 'KMS-1004' },
+  accept: { code: 'KMS-1005' },
+  connections: { code: 'KMS-1006' },
+  'audit-trail': { code: 'KMS-1007' },
+  'retired-listed': { code: 'KMS-1008' },
+} as const satisfies Record<string, { readonly code: `KMS-${number}` }>;
 
 /** Facts that go with a failure into the log. Never a secret, a value or a ciphertext body. */
 export type FailureFacts = Readonly<Record<string, string | number | boolean | undefined>>;

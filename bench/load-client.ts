@@ -22,6 +22,8 @@ export interface LoadJob {
   readonly inFlight: number;
   readonly seconds: number;
   readonly warmUpSeconds: number;
+  /** End of the run, whatever its time. */
+  readonly maxRequests?: number;
 }
 
 /** Builds the load client of bench/load. @returns its path. */
@@ -39,6 +41,7 @@ export function load(binary: string, job: LoadJob): Promise<LoadResult> {
     [
       ...['-socket', job.socket, ...tls, '-method', job.method, '-sizes', String(job.size)],
       ...['-in-flight', String(job.inFlight), '-measured', `${job.seconds}s`, '-warm-up', `${job.warmUpSeconds}s`],
+      ...(job.maxRequests === undefined ? [] : ['-max-requests', String(job.maxRequests)]),
     ],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );

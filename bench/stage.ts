@@ -21,6 +21,10 @@ export interface Stage {
   readonly keyLabel: string;
   plugin(name: string, scheme: string): Subject;
   echo(): Subject;
+  /** C_Encrypt and C_Decrypt so far; only of a stage that counts. */
+  hsmCalls(): number;
+  /** The token is out, or back; only on a stage that counts. */
+  away(isAway: boolean): void;
   close(): Promise<void>;
 }
 
@@ -37,16 +41,18 @@ const ROUND_TRIPS: readonly FunctionName[] = [
 /**
  * @param delayMs what the HSM takes for each call that goes to it, in milliseconds; 0 is SoftHSM2 as it is.
  * @param inits whether the …Init calls go to the HSM, too.
+ * @param counts whether calls are counted, which puts a second module in front of SoftHSM2 also where it adds no time.
  */
-export async function makeStage(delayMs: number, inits: boolean): Promise<Stage> {
+export async function makeStage(delayMs: number, inits: boolean, counts = false): Promise<Stage> {
   const directory = mkdtempSync(path.join(tmpdir(), 'kms-bench-'));
   const hsm = await makeSoftHsm();
   const keyLabel = 'bench';
   await hsm.makeKey(keyLabel);
-  const faulty = delayMs > 0 ? faultyModule({ inner: hsm.module, innerEnv: hsm.environment }) : undefined;
+  const faulty = delayMs > 0 || counts ? faultyModule({ inner: hsm.module, innerEnv: hsm.environment }) : undefined;
   const slow = ROUND_TRIPS.filter((name) => inits || !name.endsWith('Init'));
   if (!slow.every((name) => functionNames.includes(name))) throw new Error('unknown PKCS#11 function');
-  faulty?.control({ rules: [{ on: slow, delayUs: delayMs * 1000 }] });
+  const rules = delayMs > 0 ? [{ on: slow, delayUs: delayMs * 1000 }] : [];
+  faulty?.control({ rules });
   const module = faulty?.path ?? hsm.module;
   const environment = { ...(faulty?.environment ?? hsm.environment) };
   const pinFile = hsm.userPinFile();
@@ -95,6 +101,15 @@ export async function makeStage(delayMs: number, inits: boolean): Promise<Stage>
       const files = [inDirectory('server.crt'), inDirectory('server.key')];
       const command = [process.execPath, inDirectory('echo.cjs'), proto, tls, ...files, plain];
       return { name: 'echo', tls, plain, process: start(command) };
+    },
+    hsmCalls() {
+      if (faulty === undefined) throw new Error('this stage does not count');
+      const { C_Encrypt, C_Decrypt } = faulty.counts().calls;
+      return C_Encrypt + C_Decrypt;
+    },
+    away(isAway) {
+      if (faulty === undefined) throw new Error('this stage has no way to take its token out');
+      faulty.control(isAway ? { rules, removed: {} } : { rules });
     },
     async close() {
       faulty?.cleanup();

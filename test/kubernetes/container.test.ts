@@ -198,8 +198,9 @@ describe('the pod', () => {
         { label: SECOND, state: second },
       ];
     };
+    const reload = () => container.exec('node', '-e', "process.kill(1, 'SIGHUP')");
     node.configure(lists('active', 'decrypt'));
-    await container.signal('HUP');
+    await reload();
     const next = await within('the second key', container, async () => {
       const key = (await keysListed()).find(({ label }) => label === SECOND);
       return key?.found[0]?.keyIds[0];
@@ -208,7 +209,7 @@ describe('the pod', () => {
     assert.equal(await trip(), old);
 
     node.configure(lists('decrypt', 'active'));
-    await container.signal('HUP');
+    await reload();
     await within('the change', container, async () => ((await trip()) === next ? true : undefined));
     assert.equal((await keysListed()).find(({ label }) => label === FIRST)?.found[0]?.keyIds[0], old);
   });

@@ -56,10 +56,6 @@ export class Container {
     return spawned('runc', ['exec', this.#id, ...command]);
   }
 
-  async signal(name: 'HUP'): Promise<void> {
-    await spawned('runc', ['kill', this.#id, name]);
-  }
-
   /** As a container engine ends a pod. @returns the exit status. */
   async terminate(): Promise<number | null> {
     await spawned('runc', ['kill', this.#id, 'TERM']);

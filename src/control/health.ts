@@ -1,7 +1,8 @@
 import type { AddressInfo } from 'node:net';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { FAILURES, FAULTS } from '../errors/index.ts';
 import type { Log } from '../log/index.ts';
-import { boundedServer, sendJson } from './http.ts';
+import { boundedServer, sendJson, sendText } from './http.ts';
 
 /** One answer about health; `reason` is in the operator's words, "ok" when ok. */
 export interface Health {
@@ -14,6 +15,8 @@ export interface HealthChecks {
   live(): Health;
   /** Whether calls succeed, as far as is known. Asks nobody. */
   ready(): Health;
+  /** The page for Prometheus; nothing is at /metrics without it. */
+  metrics?(): Promise<{ readonly contentType: string; readonly text: string }>;
 }
 
 export interface HealthServer {
@@ -26,8 +29,8 @@ const CONNECTIONS = 64;
 const RETRY_MS = 5_000;
 
 /**
- * The read-only HTTP port for kubelet, monit and people: /healthz/liveness, /healthz/readiness, and /healthz with both.
- * 200 or 503, with a JSON body. A port that is in use must not keep the service from serving: it is logged as an error
+ * The read-only HTTP port for kubelet, monit, Prometheus and people: /healthz/liveness, /healthz/readiness, /healthz with
+ * both (200 or 503, with a JSON body), and /metrics. A port that is in use must not keep the service from serving: it is logged as an error
  * and tried again every 5 s.
  */
 export function openHealthServer(
@@ -36,7 +39,7 @@ export function openHealthServer(
   log: Log,
   retryMs = RETRY_MS,
 ): HealthServer {
-  const server = boundedServer((request, response) => answer(request, response, checks), CONNECTIONS);
+  const server = boundedServer((request, response) => answer(request, response, checks, log), CONNECTIONS);
   let retry: NodeJS.Timeout | undefined;
   let failed = false;
   const listen = (): void => void server.listen({ host: where.address, port: where.port, exclusive: true });
@@ -47,7 +50,7 @@ export function openHealthServer(
     log.error(
       `the health port ${where.address}:${where.port} ${trouble}; ` +
         'health is not served until it is free: free it, or set health.port. It is tried again by itself',
-      { kind: 'health-port' },
+      { code: FAULTS['health-port'].code },
     );
     retry = setTimeout(listen, retryMs);
     retry.unref();
@@ -69,7 +72,7 @@ export function openHealthServer(
   };
 }
 
-function answer(request: IncomingMessage, response: ServerResponse, checks: HealthChecks): void {
+function answer(request: IncomingMessage, response: ServerResponse, checks: HealthChecks, log: Log): void {
   const send = (status: number, value: unknown): void => sendJson(request, response, status, value);
   const path = (request.url ?? '').split('?', 1)[0];
   if (request.method !== 'GET' && request.method !== 'HEAD') {
@@ -83,7 +86,15 @@ function answer(request: IncomingMessage, response: ServerResponse, checks: Heal
   } else if (path === '/healthz') {
     const both = { liveness: checks.live(), readiness: checks.ready() };
     send(both.liveness.ok && both.readiness.ok ? 200 : 503, both);
+  } else if (path === '/metrics' && checks.metrics !== undefined) {
+    checks.metrics().then(
+      ({ contentType, text }) => sendText(request, response, 200, contentType, text),
+      (error: unknown) => {
+        log.error('the metrics cannot be put together', { code: FAILURES.internal.code, error });
+        send(500, { error: { message: 'internal error; the log has the details' } });
+      },
+    );
   } else {
-    send(404, { error: { message: 'there is /healthz, /healthz/liveness and /healthz/readiness' } });
+    send(404, { error: { message: 'there is /healthz, /healthz/liveness, /healthz/readiness and /metrics' } });
   }
 }

@@ -34,10 +34,20 @@ export function boundedServer(listener: RequestListener, connections: number): S
 
 /** Sends one JSON value, ended by a line feed for the sake of curl. */
 export function sendJson(request: IncomingMessage, response: ServerResponse, status: number, value: unknown): void {
+  sendText(request, response, status, 'application/json', `${JSON.stringify(value)}\n`);
+}
+
+/** Sends a whole text; only its length for HEAD. */
+export function sendText(
+  request: IncomingMessage,
+  response: ServerResponse,
+  status: number,
+  contentType: string,
+  text: string,
+): void {
   if (response.headersSent || response.destroyed) return;
-  const text = `${JSON.stringify(value)}\n`;
   response.writeHead(status, {
-    'content-type': 'application/json',
+    'content-type': contentType,
     'content-length': Buffer.byteLength(text),
     'cache-control': 'no-store',
     // What was not read of a request must not be taken for the next one.

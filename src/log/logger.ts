@@ -35,8 +35,8 @@ interface Line {
 }
 
 /**
- * Makes the log. Errors and warnings are limited to one line for each kind in 10 s; the kind is the field `code`, else
- * `kind`, else the message. The last one held back is written when the time is up, with `left_out`, the number of those
+ * Makes the log. Errors and warnings are limited to one line for each kind in 10 s; the kind is what the fields `code`
+ * and `kind` say, else the message. The last one held back is written when the time is up, with `left_out`, the number of those
  * before it that were not written.
  */
 export function createLogger(options: LoggerOptions): Logger {
@@ -82,8 +82,8 @@ export function createLogger(options: LoggerOptions): Logger {
 
 function kindOf(line: Line): string {
   const { code, kind } = line.fields;
-  const named = typeof code === 'string' || typeof code === 'number' ? code : kind;
-  return `${line.level} ${typeof named === 'string' || typeof named === 'number' ? named : line.message}`;
+  const named = [code, kind].filter((name) => typeof name === 'string' || typeof name === 'number');
+  return `${line.level} ${named.length > 0 ? named.join(' ') : line.message}`;
 }
 
 /** The stream that winston writes to takes every line at once: only Output decides what waits and what is dropped. */

@@ -5,7 +5,7 @@ import type { Token, TokenOptions } from '../token/index.ts';
 
 /** The keyring as its owner has it; `close` closes the token with it. */
 export type OwnedKeyring = Keyring &
-  Pick<HsmKeyring, 'start' | 'reload' | 'createKey' | 'inspect' | 'warnings' | 'close'>;
+  Pick<HsmKeyring, 'start' | 'reload' | 'createKey' | 'inspect' | 'warnings' | 'dataKeys' | 'ivCount' | 'close'>;
 
 /** The rooms that the service puts together; tests put others in their place. */
 export interface Parts {

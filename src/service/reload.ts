@@ -1,5 +1,6 @@
 import { ConfigError, describeChanges, describeProblem, loadConfig, type Config } from '../config/index.ts';
 import type { ReloadReport } from '../control/index.ts';
+import { FAULTS } from '../errors/index.ts';
 import type { Log } from '../log/index.ts';
 
 /** What takes over a new configuration while running. */
@@ -7,6 +8,7 @@ export interface Reloadable {
   readonly api: { reload(listeners: Config['listeners'], limits: Config['limits']): Promise<void> };
   readonly keyring: { reload(config: Config): void };
   readonly level: { configure(level: Config['log']['level']): void };
+  readonly audit: { use(file: string | undefined): void };
 }
 
 /**
@@ -53,6 +55,7 @@ export class Configuration {
       await parts.api.reload(taken.listeners, taken.limits);
       parts.keyring.reload(taken);
       parts.level.configure(taken.log.level);
+      if (taken.auditFile !== this.#running.auditFile) parts.audit.use(taken.auditFile);
       this.#running = taken;
       return { ok: true, problems: [], needsRestart };
     } catch (error) {
@@ -63,9 +66,12 @@ export class Configuration {
 
   #tell({ ok, problems, needsRestart }: ReloadReport): void {
     const file = this.#running.file;
-    for (const problem of problems) this.#log.error(`new configuration not taken: ${problem}`, { file });
+    const { code } = FAULTS.configuration;
+    for (const problem of problems) {
+      this.#log.error(`new configuration not taken: ${problem}`, { code, kind: problem, file });
+    }
     if (!ok) {
-      this.#log.error('the old configuration goes on; mend the file and send SIGHUP again', { file });
+      this.#log.error('the old configuration goes on; mend the file and send SIGHUP again', { code, file });
       return;
     }
     for (const property of needsRestart) {

@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { loadConfig } from '../config/index.ts';
-import { FAILURES } from '../errors/index.ts';
+import { FAILURES, FAULTS } from '../errors/index.ts';
 import { LockHeldError, lockFile, type FileLock } from '../lock/index.ts';
 import { createLogger, type Logger } from '../log/index.ts';
 import { preventCoreFiles, refuseDebugger } from '../process/index.ts';
@@ -49,7 +49,10 @@ export async function serve(configFile: string, parts: Parts): Promise<number> {
     return 0;
   } catch (error) {
     const expected = error instanceof StartError || error instanceof SocketError;
-    log.error(`cannot serve: ${(error as Error).message}`, expected ? {} : { code: FAILURES.internal.code, error });
+    log.error(
+      `cannot serve: ${(error as Error).message}`,
+      expected ? { code: FAULTS.start.code } : { code: FAILURES.internal.code, error },
+    );
     throw error;
   } finally {
     await log.flush(LAST_LINES_MS);

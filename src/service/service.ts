@@ -6,15 +6,19 @@ import {
   createControlServer,
   openHealthServer,
   type ControlHandlers,
+  type Health,
   type HealthServer,
+  type ReloadReport,
+  type StatusReport,
 } from '../control/index.ts';
 import type { Logger } from '../log/index.ts';
 import { claimSocket, type SocketClaim } from '../socket/index.ts';
 import { clearPins, describePins, type Token } from '../token/index.ts';
 import { LevelSwitch } from './log-level.ts';
+import { Observation } from './observation.ts';
 import type { OwnedKeyring, Parts } from './parts.ts';
 import { Configuration } from './reload.ts';
-import { listenersReachable, statusReport } from './status.ts';
+import { statusReport } from './status.ts';
 
 /** A little less than a verb waits, so that it hears what went wrong. */
 const CALL_MS = CLIENT_DEADLINE_MS - 500;
@@ -33,6 +37,7 @@ export class Service {
   readonly #token: Token;
   readonly #keyring: OwnedKeyring;
   readonly #api: ApiServer;
+  readonly #observation: Observation;
   readonly #stopWatching: () => void;
   #health: HealthServer | undefined;
   #control: SocketClaim | undefined;
@@ -48,12 +53,22 @@ export class Service {
     const { stateDir, directory, limits, listeners } = config;
     this.#token = parts.createToken({ config: config.token, stateDir, directory, limits, log: log.child('token') });
     this.#keyring = parts.createKeyring({ token: this.#token, config, stateDir, log: log.child('keyring') });
+    this.#observation = new Observation(
+      {
+        token: this.#token,
+        keyring: this.#keyring,
+        config: () => this.#configuration.running,
+        status: () => this.#status(),
+      },
+      log,
+    );
     this.#api = parts.createApiServer({
       listeners,
       limits,
       keyring: this.#keyring,
       log: log.child('api'),
       version,
+      observer: this.#observation,
     });
     this.#stopWatching = this.#watch();
     this.#keyring.start();
@@ -64,7 +79,11 @@ export class Service {
     const { controlSocket, health } = this.#configuration.running;
     this.#health = openHealthServer(
       health,
-      { live: () => listenersReachable(this.#configuration.running), ready: () => this.#ready() },
+      {
+        live: () => this.#observation.live(),
+        ready: () => this.#ready(),
+        metrics: () => this.#observation.metrics(),
+      },
       this.#log.child('health'),
     );
     const server = createControlServer(this.#handlers(), this.#log.child('control'));
@@ -84,8 +103,11 @@ export class Service {
     }
   }
 
-  async reload(): Promise<void> {
-    await this.#configuration.reload({ api: this.#api, keyring: this.#keyring, level: this.#level });
+  /** The configuration is read again, and the audit trail's file opened again: it may have been moved away. */
+  reload(): Promise<ReloadReport> {
+    const { audit } = this.#observation;
+    audit.use(this.#configuration.running.auditFile);
+    return this.#configuration.reload({ api: this.#api, keyring: this.#keyring, level: this.#level, audit });
   }
 
   /** No new connections, calls in flight end, everything is closed: within limits.shutdown. Called twice, done once. */
@@ -99,14 +121,18 @@ export class Service {
     const closingMs = Math.min(CLOSING_MS, shutdownMs / 2);
     await this.#api.shutdown(shutdownMs - closingMs);
     this.#stopWatching();
-    const closed = Promise.allSettled([this.#control?.release(), this.#health?.close(), this.#keyring.close()]);
+    const closed = Promise.allSettled([
+      this.#control?.release(),
+      this.#health?.close(),
+      this.#keyring.close(),
+      this.#observation.close(closingMs / 2),
+    ]);
     await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, closingMs).unref())]);
   }
 
-  #ready(): { ok: boolean; reason: string } {
+  #ready(): Health {
     if (this.#stopping !== undefined) return { ok: false, reason: 'the service is shutting down' };
-    const { ok, reason } = this.#keyring.health();
-    return { ok, reason };
+    return this.#observation.ready();
   }
 
   /** One line for each change between ready and not ready; why it is not, the rooms have said. */
@@ -121,21 +147,24 @@ export class Service {
     });
   }
 
+  #status(): StatusReport {
+    return statusReport({
+      version: this.#version,
+      started: this.#started,
+      config: this.#configuration.running,
+      logLevel: this.#log.level,
+      keyring: this.#keyring,
+      token: this.#token,
+      api: this.#api,
+      lastReload: this.#configuration.lastReload,
+      warnings: [...this.#warnings, ...this.#keyring.warnings()],
+    });
+  }
+
   #handlers(): ControlHandlers {
     const { stateDir } = this.#configuration.running;
     return {
-      status: () =>
-        statusReport({
-          version: this.#version,
-          started: this.#started,
-          config: this.#configuration.running,
-          logLevel: this.#log.level,
-          keyring: this.#keyring,
-          token: this.#token,
-          api: this.#api,
-          lastReload: this.#configuration.lastReload,
-          warnings: [...this.#warnings, ...this.#keyring.warnings()],
-        }),
+      status: () => this.#status(),
       keys: () => this.#keyring.keys(),
       createKey: async (label) => {
         const key = await this.#keyring.createKey(label, ownCall(CALL_MS));
@@ -150,7 +179,7 @@ export class Service {
         this.#token.reconnect();
         return { forgotten };
       },
-      reload: () => this.#configuration.reload({ api: this.#api, keyring: this.#keyring, level: this.#level }),
+      reload: () => this.reload(),
     };
   }
 }

@@ -35,6 +35,12 @@ class FakeOwnedKeyring extends FakeKeyring implements OwnedKeyring {
   warnings(): string[] {
     return [];
   }
+  dataKeys() {
+    return { cached: 0, hits: 0, misses: 0, made: 0 };
+  }
+  ivCount(): number {
+    return 0;
+  }
   close(): Promise<void> {
     this.availability = 'away';
     return Promise.resolve();
@@ -50,6 +56,7 @@ const parts: Parts = {
     ({
       report: () => STATUS.token,
       reconnect: () => undefined,
+      probe: () => Promise.resolve(),
     }) as unknown as Token,
   createKeyring: () => new FakeOwnedKeyring(),
   createApiServer,

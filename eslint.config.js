@@ -1,9 +1,16 @@
 import tseslint from 'typescript-eslint';
 
-/** Strict type-checked lint, and the rooms of src/ with their doors: who may know pkcs11js and gRPC. */
-const onlyIn = (what, room) => ({
-  paths: [{ name: what, message: `Only src/${room} knows ${what}.` }],
-});
+/** Strict type-checked lint, and the rooms of src/ with their doors: who may know which library. */
+const ROOM_OF = { pkcs11js: 'token', '@grpc/grpc-js': 'api', 'prom-client': 'metrics' };
+const ROOMS = Object.values(ROOM_OF);
+const allBut = (room) => [
+  'error',
+  {
+    paths: Object.entries(ROOM_OF)
+      .filter(([, owner]) => owner !== room)
+      .map(([name, owner]) => ({ name, message: `Only src/${owner} knows ${name}.` })),
+  },
+];
 
 export default tseslint.config(
   { ignores: ['dist/**', '.dev/**', '**/target/**', '**/*.mjs', '**/*.cjs', 'eslint.config.js', 'node_modules/**'] },
@@ -20,22 +27,13 @@ export default tseslint.config(
   },
   {
     files: ['src/**/*.ts'],
-    ignores: ['src/token/**', 'src/api/**'],
-    rules: {
-      'no-restricted-imports': [
-        'error',
-        { paths: [...onlyIn('pkcs11js', 'token').paths, ...onlyIn('@grpc/grpc-js', 'api').paths] },
-      ],
-    },
+    ignores: ROOMS.map((room) => `src/${room}/**`),
+    rules: { 'no-restricted-imports': allBut(undefined) },
   },
-  {
-    files: ['src/api/**/*.ts'],
-    rules: { 'no-restricted-imports': ['error', onlyIn('pkcs11js', 'token')] },
-  },
-  {
-    files: ['src/token/**/*.ts'],
-    rules: { 'no-restricted-imports': ['error', onlyIn('@grpc/grpc-js', 'api')] },
-  },
+  ...ROOMS.map((room) => ({
+    files: [`src/${room}/**/*.ts`],
+    rules: { 'no-restricted-imports': allBut(room) },
+  })),
   {
     files: ['test/**/*.ts', 'bench/**/*.ts'],
     rules: {

@@ -37,7 +37,16 @@ export default tseslint.config(
   {
     files: ['test/**/*.ts', 'bench/**/*.ts'],
     rules: {
-      '@typescript-eslint/no-floating-promises': ['error', { allowForKnownSafeCalls: ['test', 'describe', 'it', 'suite'].map((name) => ({ from: 'package', package: 'node:test', name })) }],
+      '@typescript-eslint/no-floating-promises': [
+        'error',
+        {
+          allowForKnownSafeCalls: ['test', 'describe', 'it', 'suite'].map((name) => ({
+            from: 'package',
+            package: 'node:test',
+            name,
+          })),
+        },
+      ],
     },
   },
 );

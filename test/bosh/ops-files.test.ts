@@ -7,10 +7,9 @@ import path from 'node:path';
 import test, { describe } from 'node:test';
 import { parse, stringify } from 'yaml';
 import { noBosh } from './bosh-cli.ts';
-import { makeCertificate, type Certificate } from './certificates.ts';
+import { agree, interpolated, parts, VARIABLES, type Manifest } from './agree.ts';
 import { applyOperation, type Node, type Operation } from './patch.ts';
-import { good, refused, render, root } from './render.ts';
-import { otherTls, tls } from './properties.ts';
+import { refused, render, root } from './render.ts';
 
 const KINDS = ['cf-deployment', 'bosh-deployment', 'credhub-release'] as const;
 type Kind = (typeof KINDS)[number];
@@ -21,26 +20,6 @@ const INTERNAL = {
   'bosh-deployment': 'internal',
   'credhub-release': 'int',
 } as const;
-
-const VARIABLES: Readonly<Record<string, Node>> = {
-  hsm_kms_plugin_release: '/tmp/hsm-kms-plugin.tgz',
-  kms_plugin_next_key: 'credhub-2',
-  hsm_partition: 'partition',
-  hsm_partition_password: 'password',
-  hsm_client_certificate: tls.certificate,
-  hsm_client_key: tls.private_key,
-  hsm_servers: [{ host: '10.0.1.1', port: 1792, partition_serial_number: 123123, certificate: tls.ca }],
-  cloudhsm_user: 'credhub',
-  cloudhsm_password: 'password',
-  cloudhsm_ca: otherTls.ca,
-  cloudhsm_servers: [{ host: '10.0.1.1' }],
-  cloudhsm_module: '/opt/cloudhsm/lib/libcloudhsm_pkcs11.so',
-  nshield_partition: 'softcard',
-  nshield_pin: 'passphrase',
-  pkcs11_module: '/opt/acme/libacme.so',
-  pkcs11_partition: 'credhub',
-  pkcs11_pin: 'secret',
-};
 
 const shape = (name: string): Node =>
   parse(readFileSync(path.join(import.meta.dirname, `manifests/${name}.yml`), 'utf8')) as Node;
@@ -55,141 +34,21 @@ function applied(kind: Kind, names: readonly string[], base: string = kind): Nod
   return manifest;
 }
 
-interface VariableSpec {
-  readonly name: string;
-  readonly type: string;
-  readonly options?: { readonly is_ca?: boolean; readonly ca?: string; readonly alternative_names?: string[] };
-}
-interface Key {
-  readonly provider_name: string;
-  readonly active?: boolean;
-  readonly key_properties: Readonly<Record<string, string>>;
-}
-interface Job {
-  readonly name: string;
-  readonly release: string;
-  readonly properties: Readonly<Record<string, unknown>>;
-}
-interface Group {
-  readonly name: string;
-  readonly instances: number;
-  readonly persistent_disk?: number;
-  readonly update?: unknown;
-  readonly jobs: Job[];
-}
-interface Manifest {
-  readonly releases: Readonly<Record<string, string>>[];
-  readonly instance_groups: Group[];
-  readonly variables?: VariableSpec[];
-}
-interface Provider {
-  readonly name: string;
-  readonly type: string;
-  readonly connection_properties?: { readonly endpoint: string; readonly host: string; readonly ca: string };
-}
-
-/** The manifest with its variables: given ones, and made ones as a config server makes them. */
-function interpolated(manifest: Node): Manifest {
-  const values = new Map<string, Node>(Object.entries(VARIABLES));
-  for (const variable of (manifest as unknown as Manifest).variables ?? []) {
-    if (variable.type === 'password') values.set(variable.name, 'p4ssword-of-twenty-characters');
-    else if (variable.options?.is_ca !== true) {
-      assert.ok(variable.options?.ca !== undefined, variable.name);
-      const made: Certificate = makeCertificate(variable.options.alternative_names ?? []);
-      values.set(variable.name, { ...made });
-    }
-  }
-  const look = (name: string): Node => {
-    const [first = '', field] = name.split('.');
-    const value = values.get(first);
-    assert.ok(value !== undefined, `((${name})) has no value`);
-    return field === undefined ? value : ((value as Record<string, Node>)[field] ?? assert.fail(name));
-  };
-  const walk = (node: Node): Node => {
-    if (typeof node === 'string') {
-      const whole = /^\(\(([^()]+)\)\)$/.exec(node)?.[1];
-      return whole === undefined
-        ? node.replace(/\(\(([^()]+)\)\)/g, (_all, name: string) =>
-            JSON.stringify(look(name)).replace(/^"(.*)"$/, '$1'),
-          )
-        : look(whole);
-    }
-    if (Array.isArray(node)) return node.map(walk);
-    if (node === null || typeof node !== 'object') return node;
-    return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, walk(value)]));
-  };
-  return walk(manifest) as unknown as Manifest;
-}
-
-function parts(kind: Kind, manifest: Manifest) {
-  const group = manifest.instance_groups.find(({ name }) => name === GROUP[kind]) ?? assert.fail('no instance group');
-  const job = (name: string): Job => group.jobs.find((one) => one.name === name) ?? assert.fail(`no job ${name}`);
-  const { encryption } = job('credhub').properties['credhub'] as { encryption: { keys: Key[]; providers: Provider[] } };
-  return { group, job, encryption };
-}
-
-/** What CredHub's job demands of its encryption, and what makes it meet this plugin. */
-function agree(kind: Kind, manifest: Manifest, active: 'internal' | 'kms-plugin'): void {
-  const { group, job, encryption } = parts(kind, manifest);
-  const { keys, providers } = encryption;
-  assert.deepEqual(
-    keys.filter((key) => key.active === true).map((key) => key.provider_name),
-    [active === 'internal' ? INTERNAL[kind] : 'kms-plugin'],
-  );
-  for (const { provider_name: name } of keys)
-    assert.equal(providers.filter((provider) => provider.name === name).length, 1, name);
-  const [provider, ...more] = providers.filter(({ type }) => type === 'kms-plugin');
-  assert.deepEqual(more, []);
-  const connection = provider?.connection_properties ?? assert.fail('no provider of type kms-plugin');
-  assert.ok(
-    (keys.find((key) => key.provider_name === 'kms-plugin')?.key_properties['encryption_key_name'] ?? '') !== '',
-  );
-
-  const plugin = job('kms-plugin');
-  const names = group.jobs.map(({ name }) => name);
-  assert.ok(names.indexOf('kms-plugin') < names.indexOf('credhub'), 'monit starts the plugin first');
-  assert.equal(names.filter((name) => name === 'kms-plugin').length, 1);
-  assert.ok(manifest.releases.some(({ name }) => name === plugin.release));
-  for (const mode of ['director', 'create-env'] as const) {
-    const rendered = good(render({ properties: plugin.properties, mode }));
-    const config = parse(rendered['config/kms-plugin.yml'] ?? '') as {
-      listeners: [{ endpoint: string; tls: { host: string } }];
-    };
-    assert.equal(connection.endpoint, config.listeners[0].endpoint);
-    assert.ok(connection.endpoint.startsWith('/'), 'CredHub takes the endpoint as a plain path');
-    assert.equal(connection.host, config.listeners[0].tls.host);
-    assert.ok(!(rendered['config/bpm.yml'] ?? '').includes('mount_only'));
-
-    const directory = mkdtempSync(path.join(tmpdir(), 'kms-agree-'));
-    try {
-      writeFileSync(path.join(directory, 'ca'), connection.ca);
-      writeFileSync(path.join(directory, 'server'), rendered['config/server.crt'] ?? '');
-      // What CredHub's TLS checks: the chain to the provider's CA, and the provider's host among the names.
-      execFileSync('openssl', ['verify', '-CAfile', 'ca', '-verify_hostname', connection.host, 'server'], {
-        cwd: directory,
-        stdio: 'pipe',
-      });
-    } finally {
-      rmSync(directory, { recursive: true });
-    }
-  }
-}
-
 const keysOf = (kind: Kind, manifest: Manifest): unknown =>
-  (parts(kind, manifest).job('kms-plugin').properties['kms-plugin'] as { keys: unknown }).keys;
+  (parts(GROUP[kind], manifest).job('kms-plugin').properties['kms-plugin'] as { keys: unknown }).keys;
 
 for (const kind of KINDS) {
   describe(kind, () => {
     for (const hsm of HSMS) {
       test(`enable and partition-${hsm}`, () => {
         const manifest = applied(kind, ['enable', `partition-${hsm}`]);
-        agree(kind, interpolated(manifest), 'kms-plugin');
+        agree(GROUP[kind], interpolated(manifest), 'kms-plugin');
         assert.deepEqual(applied(kind, [`enable-${hsm}`]), manifest, 'both in one file are the same');
       });
     }
 
     test('the internal key is kept, and not active', () => {
-      const { encryption } = parts(kind, interpolated(applied(kind, ['enable-luna'])));
+      const { encryption } = parts(GROUP[kind], interpolated(applied(kind, ['enable-luna'])));
       assert.deepEqual(
         encryption.keys.map(({ provider_name: name, active }) => [name, active]),
         [
@@ -201,7 +60,7 @@ for (const kind of KINDS) {
     });
 
     test('enable alone is refused while templates render, with what is missing', () => {
-      const { job } = parts(kind, interpolated(applied(kind, ['enable'])));
+      const { job } = parts(GROUP[kind], interpolated(applied(kind, ['enable'])));
       assert.match(
         refused(render({ properties: job('kms-plugin').properties })),
         /kms-plugin\.hsm is missing: .*partition-\*\.yml/,
@@ -209,7 +68,7 @@ for (const kind of KINDS) {
     });
 
     test('back-out: the internal key is active, the plugin and its key are kept', () => {
-      agree(kind, interpolated(applied(kind, ['enable-luna', 'back-out'])), 'internal');
+      agree(GROUP[kind], interpolated(applied(kind, ['enable-luna', 'back-out'])), INTERNAL[kind]);
     });
 
     test('internal-only after back-out is the manifest as it was', () => {
@@ -217,7 +76,7 @@ for (const kind of KINDS) {
     });
 
     test('internal-only without back-out leaves no active key, which CredHub refuses', () => {
-      const { encryption } = parts(kind, interpolated(applied(kind, ['enable-luna', 'internal-only'])));
+      const { encryption } = parts(GROUP[kind], interpolated(applied(kind, ['enable-luna', 'internal-only'])));
       assert.deepEqual(
         encryption.keys.filter(({ active }) => active),
         [],
@@ -226,8 +85,8 @@ for (const kind of KINDS) {
 
     test('kms-only: the internal key is gone, its variable is not', () => {
       const manifest = applied(kind, ['enable-luna', 'kms-only']);
-      agree(kind, interpolated(manifest), 'kms-plugin');
-      const { encryption } = parts(kind, interpolated(manifest));
+      agree(GROUP[kind], interpolated(manifest), 'kms-plugin');
+      const { encryption } = parts(GROUP[kind], interpolated(manifest));
       assert.deepEqual([encryption.keys.length, encryption.providers.length], [1, 1]);
       assert.deepEqual(
         (manifest as unknown as Manifest).variables?.[0],
@@ -237,13 +96,13 @@ for (const kind of KINDS) {
 
     test('stage and activate: decrypt first, then active, and never a key made by itself', () => {
       const staged = interpolated(applied(kind, ['enable-luna', 'stage-hsm-key']));
-      agree(kind, staged, 'kms-plugin');
+      agree(GROUP[kind], staged, 'kms-plugin');
       assert.deepEqual(keysOf(kind, staged), [
         { label: 'credhub-1', state: 'active', create: false },
         { label: 'credhub-2', state: 'decrypt' },
       ]);
       const activated = interpolated(applied(kind, ['enable-luna', 'stage-hsm-key', 'activate-hsm-key']));
-      agree(kind, activated, 'kms-plugin');
+      agree(GROUP[kind], activated, 'kms-plugin');
       assert.deepEqual(keysOf(kind, activated), [
         { label: 'credhub-1', state: 'decrypt', create: false },
         { label: 'credhub-2', state: 'active' },
@@ -256,13 +115,13 @@ for (const kind of KINDS) {
         ['enable-luna', 'update-all-at-once'],
         ['enable-luna', 'back-out', 'update-all-at-once'],
       ]) {
-        const { group } = parts(kind, interpolated(applied(kind, names)));
+        const { group } = parts(GROUP[kind], interpolated(applied(kind, names)));
         assert.deepEqual(group.update, { canaries: 0, max_in_flight: '100%' });
       }
     });
 
     test('the SoftHSM2 trial: one instance with a persistent disk', () => {
-      const { group } = parts(kind, interpolated(applied(kind, ['enable-softhsm2'])));
+      const { group } = parts(GROUP[kind], interpolated(applied(kind, ['enable-softhsm2'])));
       assert.equal(group.instances, 1);
       assert.equal(group.persistent_disk, kind === 'bosh-deployment' ? undefined : 1024);
     });
@@ -325,12 +184,8 @@ for (const kind of KINDS) {
 }
 
 test('the documentation\u2019s example, which has no variables and no active', () => {
-  agree('credhub-release', interpolated(applied('credhub-release', ['enable-luna'], 'documentation')), 'kms-plugin');
-  agree(
-    'credhub-release',
-    interpolated(applied('credhub-release', ['enable-luna', 'back-out'], 'documentation')),
-    'internal',
-  );
+  agree('credhub', interpolated(applied('credhub-release', ['enable-luna'], 'documentation')), 'kms-plugin');
+  agree('credhub', interpolated(applied('credhub-release', ['enable-luna', 'back-out'], 'documentation')), 'internal');
 });
 
 test('the errand\u2019s name is free in cf-deployment, whose instance group smoke-tests must stay what bosh run-errand smoke-tests means', () => {
@@ -338,7 +193,7 @@ test('the errand\u2019s name is free in cf-deployment, whose instance group smok
   const jobs = manifest.instance_groups.flatMap((group) => group.jobs.map(({ name }) => name));
   for (const { name } of manifest.instance_groups)
     assert.ok(
-      !parts('cf-deployment', manifest)
+      !parts('credhub', manifest)
         .group.jobs.slice(1)
         .some((job) => job.name === name && name !== 'credhub'),
       name,
@@ -393,7 +248,7 @@ describe('bosh int', { skip: noBosh }, () => {
           ],
           { cwd: directory, encoding: 'utf8', stdio: 'pipe' },
         );
-        agree(kind, parse(made) as Manifest, 'kms-plugin');
+        agree(GROUP[kind], parse(made) as Manifest, 'kms-plugin');
       }
     } finally {
       rmSync(directory, { recursive: true });

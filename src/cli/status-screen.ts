@@ -23,6 +23,7 @@ export function statusScreen(status: StatusReport, colour: boolean, now: Date): 
       status.keys.flatMap((key) => keyLines(key, paint)),
     ),
     ...section('calls', callLines(status)),
+    ...section('data keys', dataKeyLines(status)),
     ...section('reload', reloadLines(status, paint)),
     ...section('warnings', status.warnings.map(paint.notice)),
   ].join('\n');
@@ -103,6 +104,16 @@ function callLines({ calls }: StatusReport): string[] {
     `${calls.inFlight} in flight, ${calls.queued} queued, ${calls.waiting} waiting for the token`,
     ...[...byMethod].map(([name, counts]) => `${name}: ${counts.join(', ')}`),
   ];
+}
+
+/** Nothing where none was ever used: the direct scheme. */
+function dataKeyLines({ dataKeys }: StatusReport): string[] {
+  const { cached, hits, misses, made, encryptsUntil } = dataKeys;
+  if (cached + hits + misses + made === 0) return [];
+  const counts = `${cached} cached, ${made} made; Decrypt found ${hits} and had the HSM open ${misses}`;
+  return encryptsUntil === undefined
+    ? [counts]
+    : [counts, `the current one lasts until ${moment(encryptsUntil)}, with or without the HSM`];
 }
 
 function reloadLines({ lastReload }: StatusReport, paint: Paints): string[] {

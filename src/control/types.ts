@@ -1,4 +1,5 @@
 import type { CallCounts, ListenerReport } from '../api/index.ts';
+import type { DataKeyReport } from '../cipher/index.ts';
 import type { FoundKeyReport, KeyReport, KeyringHealth } from '../keyring/index.ts';
 import type { LogLevel } from '../log/index.ts';
 import type { PinRecord, TokenReport } from '../token/index.ts';
@@ -18,6 +19,8 @@ export interface StatusReport {
   readonly keys: readonly KeyReport[];
   readonly token: TokenReport;
   readonly calls: CallCounts;
+  /** Of the envelope scheme, and of values that are too large for one HSM call. */
+  readonly dataKeys: DataKeyReport;
   /** What needs an operator's look, e.g. create: true left in. */
   readonly warnings: readonly string[];
   /** The result of the last SIGHUP, if any. */

@@ -2,8 +2,8 @@ import { lstatSync } from 'node:fs';
 import type { ApiServer } from '../api/index.ts';
 import type { Config } from '../config/index.ts';
 import type { Health, ReloadReport, StatusReport } from '../control/index.ts';
-import type { Keyring } from '../keyring/index.ts';
 import type { Token } from '../token/index.ts';
+import type { OwnedKeyring } from './parts.ts';
 
 /** What a status report is made of. */
 export interface StatusParts {
@@ -11,7 +11,7 @@ export interface StatusParts {
   readonly started: Date;
   readonly config: Config;
   readonly logLevel: string;
-  readonly keyring: Keyring;
+  readonly keyring: OwnedKeyring;
   readonly token: Token;
   readonly api: ApiServer;
   readonly lastReload: ReloadReport | undefined;
@@ -33,6 +33,7 @@ export function statusReport(parts: StatusParts): StatusReport {
     keys: parts.keyring.keys(),
     token: parts.token.report(),
     calls: parts.api.calls(),
+    dataKeys: parts.keyring.dataKeys(),
     warnings: [...parts.config.warnings, ...parts.warnings],
     ...(parts.lastReload === undefined ? {} : { lastReload: parts.lastReload }),
   };

@@ -5,6 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, afterEach, before, describe, test } from 'node:test';
+import type { StatusReport } from '../../src/control/index.ts';
 import { statusOf, type KmsClient } from '../api/support/clients.ts';
 import { verb } from '../service/processes.ts';
 import { Plugin } from './support/plugin.ts';
@@ -126,6 +127,10 @@ describe('with the HSM away', () => {
     assert.match((await again.status()).response?.healthz ?? '', says);
     const screen = verb('status', '--config', plugin.installation.config);
     assert.match(screen.stdout.replaceAll(/\s+/g, ' '), says);
+    assert.match(screen.stdout, /^data keys +1 cached, 1 made/m);
+    const report = JSON.parse(verb('status', '--json', '--config', plugin.installation.config).stdout) as StatusReport;
+    assert.deepEqual([report.dataKeys.cached, report.dataKeys.made], [1, 1]);
+    assert.ok(Date.parse(report.dataKeys.encryptsUntil ?? '') > Date.now());
 
     await sleep(Math.max(0, 6_200 - (performance.now() - made)));
     const refused = await again.encrypt(value);

@@ -23,6 +23,22 @@ describe('the status screen', () => {
     ]);
   });
 
+  it('shows data keys where there are any', () => {
+    const dataKeys = { cached: 12, hits: 345, misses: 6, made: 7 };
+    const line = 'data keys   12 cached, 7 made; Decrypt found 345 and had the HSM open 6';
+    assert.ok(
+      statusScreen({ ...STATUS, dataKeys }, false, NOW)
+        .split('\n')
+        .includes(line),
+    );
+    const reused = { ...dataKeys, encryptsUntil: '2026-08-02T13:00:00.000Z' };
+    const lines = statusScreen({ ...STATUS, dataKeys: reused }, false, NOW).split('\n');
+    assert.deepEqual(lines.slice(lines.indexOf(line)), [
+      line,
+      '            the current one lasts until 2026-08-02 13:00:00 UTC, with or without the HSM',
+    ]);
+  });
+
   it('shows each trouble', () => {
     const troubled: StatusReport = {
       ...STATUS,

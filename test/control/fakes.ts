@@ -60,6 +60,7 @@ export const STATUS: StatusReport = {
     waiting: 0,
     finished: [{ api: 'v1beta1', method: 'Encrypt', status: 'OK', count: 3 }],
   },
+  dataKeys: { cached: 0, hits: 0, misses: 0, made: 0 },
   warnings: [],
 };
 

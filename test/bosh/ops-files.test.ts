@@ -185,7 +185,7 @@ for (const kind of KINDS) {
 
 test('the documentation\u2019s example, which has no variables and no active', () => {
   agree('credhub', interpolated(applied('credhub-release', ['enable-luna'], 'documentation')), 'kms-plugin');
-  agree('credhub', interpolated(applied('credhub-release', ['enable-luna', 'back-out'], 'documentation')), 'internal');
+  agree('credhub', interpolated(applied('credhub-release', ['enable-luna', 'back-out'], 'documentation')), 'int');
 });
 
 test('the errand\u2019s name is free in cf-deployment, whose instance group smoke-tests must stay what bosh run-errand smoke-tests means', () => {

@@ -23,9 +23,17 @@ interface Current extends NewDataKey {
   bytes: number;
 }
 
+/** How long the HSM may take for a data key that nobody waits for, and the pause before it is asked again. */
+const RENEWAL_MS = 10_000;
+const RENEWAL_PAUSE_MS = 1_000;
+const NEVER = new AbortController().signal;
+
 /**
  * The data key that encrypts now, for many values. A new one after a restart, after a rotation of the HSM's key, and when
  * a limit is reached; calls that come together share the HSM calls that it costs. It is zeroed when its age is over.
+ *
+ * A call that finds it past half its age has the next one made, and waits for nothing: so an HSM that goes away leaves at
+ * least that half.
  */
 export class CurrentDataKey {
   readonly #make: (key: SealingKey, call: Call) => Promise<NewDataKey>;
@@ -37,6 +45,8 @@ export class CurrentDataKey {
   #enabled = false;
   #keyIds: ReadonlySet<string> | undefined;
   #expiry: NodeJS.Timeout | undefined;
+  /** `performance.now()` from which on a successor is made beforehand. */
+  #renewFrom = Infinity;
 
   /** @param make makes and seals one; its buffer is taken over. */
   constructor(make: (key: SealingKey, call: Call) => Promise<NewDataKey>) {
@@ -48,7 +58,7 @@ export class CurrentDataKey {
     this.#enabled = limits !== undefined;
     if (limits === undefined) this.close();
     else this.#limits = limits;
-    this.#expireInTime();
+    this.#watchAge();
   }
 
   /**
@@ -67,6 +77,7 @@ export class CurrentDataKey {
       if (candidate !== undefined && this.#fits(candidate, key.keyId, bytes)) {
         candidate.values++;
         candidate.bytes += bytes;
+        if (candidate === this.#current && performance.now() >= this.#renewFrom) this.#renew(key);
         return use(candidate.dataKey, candidate.sealed);
       }
       candidate = await this.#making.join(key.keyId, call, (shared) => this.#replace(key, shared));
@@ -106,6 +117,13 @@ export class CurrentDataKey {
     );
   }
 
+  #renew(key: SealingKey): void {
+    this.#renewFrom = performance.now() + RENEWAL_PAUSE_MS;
+    const call = { deadline: performance.now() + RENEWAL_MS, signal: NEVER };
+    // Whatever keeps it from being made is told to the calls that need it.
+    this.#making.join(key.keyId, call, (shared) => this.#replace(key, shared)).catch(() => undefined);
+  }
+
   async #replace(key: SealingKey, call: Call): Promise<Current> {
     const generation = ++this.#generation;
     const made: Current = { ...(await this.#make(key, call)), made: performance.now(), values: 0, bytes: 0 };
@@ -113,7 +131,7 @@ export class CurrentDataKey {
     if (generation === this.#generation && this.#enabled && isListed) {
       this.#drop();
       this.#current = made;
-      this.#expireInTime();
+      this.#watchAge();
     } else {
       // Overtaken by a rotation or other settings: those who wait for it use it in this turn of the event loop.
       setImmediate(() => retire(made));
@@ -121,11 +139,13 @@ export class CurrentDataKey {
     return made;
   }
 
-  #expireInTime(): void {
+  #watchAge(): void {
     clearTimeout(this.#expiry);
     const current = this.#current;
     if (current === undefined) return;
-    const left = current.made + this.#limits.maxAgeMs - performance.now();
+    const { maxAgeMs } = this.#limits;
+    this.#renewFrom = current.made + maxAgeMs / 2;
+    const left = current.made + maxAgeMs - performance.now();
     this.#expiry = setTimeout(() => this.#drop(), Math.max(0, left));
     this.#expiry.unref();
   }

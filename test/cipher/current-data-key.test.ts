@@ -127,6 +127,36 @@ describe('one data key', () => {
     assert.equal(maker.calls, 2);
   });
 
+  test('past half its age has a successor made, for which nobody waits', async () => {
+    const { current, maker } = currentOf({ maxAgeMs: 1_000 });
+    const first = await use(current);
+    await sleep(550);
+    const release = maker.hold(OLD);
+    for (let n = 0; n < 5; n++) assert.equal(await use(current), first);
+    assert.equal(maker.calls, 2);
+    release();
+    await turn();
+    await turn();
+    const second = await use(current);
+    assert.notEqual(second, first);
+    assert.ok(maker.made[0] !== undefined && isZero(maker.made[0].dataKey));
+    assert.equal(maker.calls, 2);
+  });
+
+  test('serves out its age when no successor can be made', async () => {
+    const { current, maker } = currentOf({ maxAgeMs: 1_000 });
+    const first = await use(current);
+    maker.failure = new KmsError('token-away', 'away');
+    await sleep(550);
+    for (let n = 0; n < 5; n++) {
+      assert.equal(await use(current), first);
+      await turn();
+    }
+    assert.equal(maker.calls, 2, 'nor is the HSM asked for one at every call');
+    await sleep(500);
+    await assert.rejects(use(current), { kind: 'token-away' });
+  });
+
   test('takes other limits while it serves', async () => {
     const { current, maker } = currentOf();
     await use(current);

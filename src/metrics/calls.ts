@@ -23,6 +23,11 @@ interface Add {
   inc(value?: number): void;
 }
 
+const STATUSES: readonly FinishedCall['status'][] = [
+  'OK',
+  ...new Set(Object.values(FAILURES).map(({ status }) => status)),
+];
+
 /** Streams that last as long as a client likes: they say nothing about how fast calls are. */
 const STREAMS = new Set(['Watch']);
 
@@ -72,7 +77,8 @@ export class CallMetrics implements CallObserver {
 
   /** Has a method's series before its first call. */
   expect(listener: string, api: FinishedCall['api'], method: string): void {
-    this.#end(this.#seriesOf(api, method), { api, method, listener, status: 'OK' }).inc(0);
+    const series = this.#seriesOf(api, method);
+    for (const status of STATUSES) this.#end(series, { api, method, listener, status }).inc(0);
   }
 
   #seriesOf(api: string, method: string): MethodSeries {

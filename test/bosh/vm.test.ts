@@ -248,6 +248,43 @@ describe('the SoftHSM2 trial on one VM', () => {
       assert.equal(keyId(good(vm.run([`${BIN}/post-start`]))), first);
     }));
 
+  test('a new HSM key in two deployments: made, listed, then active', () =>
+    onVm(true, (vm) => {
+      const first = keyId(deploy(vm, trial({ audit: { enabled: true } })));
+      assert.match(
+        good(vm.run([`${BIN}/kms-plugin`, 'keys', 'create', 'credhub-2'])),
+        /created "credhub-2", key id [0-9a-f]{32}/,
+      );
+      const keys = (one: string, two: string): object => ({
+        audit: { enabled: true },
+        keys: [
+          { label: 'credhub-1', state: one },
+          { label: 'credhub-2', state: two },
+        ],
+      });
+      for (const [one, two] of [
+        ['active', 'decrypt'],
+        ['decrypt', 'active'],
+      ] as const) {
+        good(vm.run(Vm.monit(trial(), 'stop')));
+        const writes = keyId(deploy(vm, trial(keys(one, two))));
+        assert.equal(writes === first, one === 'active');
+        const list = good(vm.run([`${BIN}/kms-plugin`, 'keys', 'list']));
+        assert.match(list, new RegExp(`^${one} +credhub-1 +${first} `, 'm'));
+        assert.match(list, new RegExp(`^${two} +credhub-2 +[0-9a-f]{32} `, 'm'));
+      }
+      const trail = vm
+        .read('sys/log/kms-plugin/audit.log')
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as { method: string; status: string });
+      assert.ok(
+        trail.length >= 6 &&
+          trail.every(({ status }) => status === 'OK' || status === 'DEADLINE_EXCEEDED' || status === 'UNAVAILABLE'),
+        JSON.stringify(trail),
+      );
+    }));
+
   test('without a persistent disk pre-start refuses', () =>
     onVm(false, (vm) => {
       vm.install('kms-plugin', trial());

@@ -1,6 +1,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { ListenerConfig } from '../config/types.ts';
+import { FAULTS } from '../errors/index.ts';
 import type { Log } from '../log/index.ts';
 import { claimSocket, type SocketClaim } from '../socket/index.ts';
 import { Connection, type Services } from './connection.ts';
@@ -63,7 +64,10 @@ export class Listener {
     this.#claim = await claimSocket(this.#server, this.#config.endpoint, { mode: this.#config.mode });
     // Accepting can fail for a while (too many files are open); that must not end the program.
     this.#server.on('error', (error) =>
-      this.#log.error(`cannot accept a connection: ${error.message}`, { listener: this.#config.name, kind: 'accept' }),
+      this.#log.error(`cannot accept a connection: ${error.message}`, {
+        listener: this.#config.name,
+        code: FAULTS.accept.code,
+      }),
     );
   }
 
@@ -125,7 +129,7 @@ export class Listener {
       socket.destroy();
       this.#log.warn('connection refused: as many are open as limits.connections allows', {
         listener,
-        kind: 'too-many-connections',
+        code: FAULTS.connections.code,
         limit: this.#services.core.limits.connections,
       });
       return;

@@ -23,6 +23,7 @@ export class IvCounts {
     this.#log = log;
     try {
       for (const [keyId, count] of Object.entries(this.#file.read() ?? {})) {
+        if (!Number.isSafeInteger(count) || count < 0) throw new TypeError(`the count of ${keyId} is no number`);
         this.#counts.set(keyId, count);
         this.#reserved.set(keyId, count);
       }

@@ -13,7 +13,28 @@ interface Remembered {
 
 interface Contents {
   readonly version: 1;
-  readonly labels: Record<string, Remembered>;
+  readonly labels: Readonly<Record<string, Remembered>>;
+}
+
+const isRemembered = (value: unknown): value is Remembered => {
+  const { ids, firstSeen, written } = (value ?? {}) as Partial<Record<keyof Remembered, unknown>>;
+  const isIds = Array.isArray(ids) && ids.every((id) => typeof id === 'string');
+  return isIds && typeof firstSeen === 'string' && (written === undefined || typeof written === 'string');
+};
+
+const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
+
+/** Throws TypeError for what this program never wrote. */
+function labelsIn(contents: unknown): Map<string, Remembered> {
+  if (!isObject(contents) || contents['version'] !== 1 || !isObject(contents['labels'])) {
+    throw new TypeError('it does not hold key ids');
+  }
+  return new Map(
+    Object.entries(contents['labels']).map(([label, value]) => {
+      if (!isRemembered(value)) throw new TypeError(`its entry for "${label}" is damaged`);
+      return [label, value];
+    }),
+  );
 }
 
 /**
@@ -23,7 +44,7 @@ interface Contents {
 export class KeyMemory {
   readonly #file: StateFile<Contents>;
   readonly #log: Log;
-  #contents: Contents = { version: 1, labels: {} };
+  #labels = new Map<string, Remembered>();
   #unsaved = false;
 
   /** A file that cannot be read is an error in the log, and nothing is remembered as unknown: see `trustworthy`. */
@@ -31,7 +52,8 @@ export class KeyMemory {
     this.#file = new StateFile(path.join(stateDir, 'key-ids.json'));
     this.#log = log;
     try {
-      this.#contents = this.#file.read() ?? this.#contents;
+      const contents = this.#file.read();
+      if (contents !== undefined) this.#labels = labelsIn(contents);
     } catch (error) {
       this.trustworthy = false;
       log.error('the memory of key ids cannot be read; no key is created until it is removed or mended', {
@@ -46,33 +68,33 @@ export class KeyMemory {
   trustworthy = true;
 
   knows(label: string): boolean {
-    return this.#contents.labels[label] !== undefined;
+    return this.#labels.has(label);
   }
 
   ids(label: string): readonly string[] {
-    return this.#contents.labels[label]?.ids ?? [];
+    return this.#labels.get(label)?.ids ?? [];
   }
 
   written(label: string): string | undefined {
-    return this.#contents.labels[label]?.written;
+    return this.#labels.get(label)?.written;
   }
 
   firstSeen(label: string): string | undefined {
-    return this.#contents.labels[label]?.firstSeen;
+    return this.#labels.get(label)?.firstSeen;
   }
 
   /** Remembers ids under a label, and the one that is written. Saves when something is new. */
   remember(label: string, ids: readonly string[], written?: string): void {
-    const known = this.#contents.labels[label];
+    const known = this.#labels.get(label);
     const fresh = ids.filter((id) => known?.ids.includes(id) !== true);
     const changed = fresh.length > 0 || known === undefined || (written !== undefined && known.written !== written);
     if (changed) {
       const last = written ?? known?.written;
-      this.#contents.labels[label] = {
+      this.#labels.set(label, {
         ids: [...(known?.ids ?? []), ...fresh],
         ...(last === undefined ? {} : { written: last }),
         firstSeen: known?.firstSeen ?? new Date().toISOString(),
-      };
+      });
       this.#unsaved = true;
     }
     if (this.#unsaved) this.#save();
@@ -81,7 +103,7 @@ export class KeyMemory {
   #save(): void {
     if (!this.trustworthy) return;
     try {
-      this.#file.write(this.#contents);
+      this.#file.write({ version: 1, labels: Object.fromEntries(this.#labels) });
       this.#unsaved = false;
     } catch (error) {
       this.#log.error('key ids cannot be remembered in state_dir; free some space or make it writable', {

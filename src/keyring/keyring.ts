@@ -1,23 +1,24 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { abandonable, ownCall, type Call } from '../call/index.ts';
 import { Cipher, parseCiphertext, type DataKeyReport, type ParsedCiphertext } from '../cipher/index.ts';
 import type { Config, KeyConfig } from '../config/index.ts';
 import { KmsError, toKmsError } from '../errors/index.ts';
 import type { Log } from '../log/index.ts';
 import type { KeyQuery, Token, TokenKey } from '../token/index.ts';
-import { IvCounts, ROTATE_FROM } from './iv-counts.ts';
+import { IvCounts } from './iv-counts.ts';
 import { KeyMaker } from './key-maker.ts';
 import { KeyMemory } from './key-memory.ts';
 import {
   chooseSealingKey,
   idsOf,
   listedKeys,
-  obstacles,
   queryFor,
   refuseObstacles,
   type ListedKey,
   type SealingChoice,
 } from './listed-keys.ts';
 import type { FoundKeyReport, KeyReport } from './report.ts';
+import { foundKeyReport, keyReport, keyWarnings, type ReportSources } from './reporting.ts';
 import { SearchAgain } from './search-again.ts';
 import type { DecryptResult, EncryptResult, Keyring, KeyringHealth } from './types.ts';
 import { Uses } from './uses.ts';
@@ -33,6 +34,10 @@ export interface KeyringOptions {
 const OWN_CALL_MS = 10_000;
 /** How often a listed key that is not there is looked for, in milliseconds: another host may be making it. */
 const MISSING_SEARCH_MS = 5_000;
+/** How long after making a key another host's is looked for that was made at the same moment, in milliseconds. */
+const TWIN_SEARCH_MS = 2_000;
+/** A key is made after a pause of up to so many milliseconds: hosts that were started together rarely make two then. */
+const CREATE_JITTER_MS = 1_000;
 
 /** The keys of one configuration on one token. */
 export class HsmKeyring implements Keyring {
@@ -49,7 +54,10 @@ export class HsmKeyring implements Keyring {
   #listed: readonly ListedKey[] = [];
   #seen: readonly TokenKey[] | undefined;
   #sealing: SealingChoice | KmsError = new KmsError('token-starting', 'the token has not been reached yet');
+  /** Labels that the token was asked for: of others it is not known whether it holds them. */
+  #searched: ReadonlySet<string> = new Set();
   #missingTimer: NodeJS.Timeout | undefined;
+  #twinTimer: NodeJS.Timeout | undefined;
   /** A key that is being made because of `create: true`; calls that need it wait. */
   #creation: Promise<void> | undefined;
   #createAgainAt = 0;
@@ -69,7 +77,9 @@ export class HsmKeyring implements Keyring {
 
   /** Starts to reach the token. Returns at once. */
   start(): void {
-    this.#token.start(this.#queries());
+    const queries = this.#queries();
+    this.#searched = new Set(queries.map(({ label }) => label));
+    this.#token.start(queries);
   }
 
   /** Takes the keys, retired keys and scheme of a new configuration; a call in flight keeps what it has. */
@@ -135,32 +145,16 @@ export class HsmKeyring implements Keyring {
   }
 
   keys(): readonly KeyReport[] {
-    return this.#config.keys.map((config) => this.#report(config));
+    const searched = this.#seen !== undefined;
+    return this.#config.keys.map((config) => {
+      const found = this.#listed.filter((key) => key.config === config);
+      return keyReport(config, found, searched, this.#sources);
+    });
   }
 
   /** What an operator should look at, for status. */
   warnings(): readonly string[] {
-    const warnings: string[] = [];
-    for (const config of this.#config.keys) {
-      if (config.create) {
-        warnings.push(`key "${config.label}" has create: true; take it out now: state_dir does not outlive the VM`);
-      }
-      for (const { token } of this.#listed.filter((key) => key.config === config)) {
-        if (config.allowUnsafe)
-          warnings.push(...token.unsafe.map((why) => `key "${config.label}" is allowed though ${why}`));
-        for (const id of idsOf(token)) {
-          const count = this.#ivs.count(id);
-          if (count >= ROTATE_FROM)
-            warnings.push(`key "${config.label}" has encrypted ${count} values on this host: rotate it`);
-          if (this.#config.retiredKeys.includes(id)) {
-            warnings.push(
-              `key id ${id} is listed ("${config.label}") and in retired_keys: it counts as listed; take one out`,
-            );
-          }
-        }
-      }
-    }
-    return warnings;
+    return keyWarnings(this.#config, this.#listed, this.#ivs);
   }
 
   /** Encryptions whose IV this side chose, by key id. */
@@ -175,10 +169,14 @@ export class HsmKeyring implements Keyring {
   async createKey(label: string, call: Call): Promise<FoundKeyReport> {
     const config = this.#config.keys.find((key) => key.label === label) ?? this.#unlisted(label);
     await this.#token.ready(call);
-    const token = await this.#maker.create(config, call);
-    this.#changed();
-    this.#log.info('key created', { label, keyId: token.ids[0]?.id });
-    return this.#foundReport({ config, token });
+    try {
+      const token = await this.#maker.create(config, call);
+      this.#log.info('key created', { label, keyId: token.ids[0]?.id });
+      this.#searchForTwin();
+      return foundKeyReport({ config, token }, this.#sources);
+    } finally {
+      this.#changed();
+    }
   }
 
   /** Everything about the keys under one label, listed or not. */
@@ -186,12 +184,17 @@ export class HsmKeyring implements Keyring {
     const config = this.#config.keys.find((key) => key.label === label) ?? this.#unlisted(label);
     await this.#token.ready(call);
     const found = await this.#maker.look(config, call);
-    return { label, state: config.state, found: found.map((token) => this.#foundReport({ config, token })) };
+    return {
+      label,
+      state: config.state,
+      found: found.map((token) => foundKeyReport({ config, token }, this.#sources)),
+    };
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#missingTimer);
+    clearTimeout(this.#twinTimer);
     await this.#token.close();
     this.#cipher.close();
     this.#ivs.close();
@@ -202,6 +205,10 @@ export class HsmKeyring implements Keyring {
     const { cached, encryptsUntil } = this.#cipher.report();
     const encrypts = encryptsUntil === undefined ? '' : `, Encrypt goes on until ${encryptsUntil}`;
     return `; meanwhile ${cached} cached data keys decrypt${encrypts}`;
+  }
+
+  get #sources(): ReportSources {
+    return { memory: this.#memory, uses: this.#uses, sealing: this.#sealing };
   }
 
   #unlisted(label: string): KeyConfig {
@@ -238,6 +245,10 @@ export class HsmKeyring implements Keyring {
       this.#sealing = chooseSealingKey(active, this.#listed, this.#memory.written(active.label));
     } catch (error) {
       const failure = toKmsError(error);
+      if (failure.kind === 'key-missing' && !this.#searched.has(active.label)) {
+        this.#sealing = new KmsError('token-starting', `key "${active.label}" is being looked for on the token`);
+        return;
+      }
       const isNews = !(this.#sealing instanceof KmsError) || this.#sealing.message !== failure.message;
       if (isNews && !(failure.kind === 'key-missing' && this.#mayCreate(active))) {
         this.#log.error(failure.message, { code: failure.code, label: active.label });
@@ -248,6 +259,9 @@ export class HsmKeyring implements Keyring {
 
   #rememberSeen(): void {
     for (const { config, token } of this.#listed) {
+      if (config.allowUnsafe && token.unsafe.length > 0) {
+        this.#log.warn('a key is used though its attributes are unsafe', { label: config.label, unsafe: token.unsafe });
+      }
       if (token.ids.length === 0) continue;
       const writes = !(this.#sealing instanceof KmsError) && this.#sealing.key.token === token;
       this.#memory.remember(config.label, idsOf(token), writes ? (this.#sealing as SealingChoice).keyId : undefined);
@@ -275,15 +289,29 @@ export class HsmKeyring implements Keyring {
     this.#missingTimer.unref();
   }
 
+  /** Of two hosts that made a key at the same moment, the first saw only its own. */
+  #searchForTwin(): void {
+    clearTimeout(this.#twinTimer);
+    this.#twinTimer = setTimeout(() => {
+      this.#search.now(ownCall(OWN_CALL_MS)).catch((error: unknown) => {
+        this.#log.debug('the token could not be searched again', { reason: toKmsError(error).message });
+      });
+    }, TWIN_SEARCH_MS);
+    this.#twinTimer.unref();
+  }
+
   #createMissing(missing: readonly KeyConfig[]): void {
     const config = missing.find((candidate) => this.#mayCreate(candidate));
     if (config === undefined || this.#creation !== undefined || performance.now() < this.#createAgainAt) return;
     this.#createAgainAt = performance.now() + MISSING_SEARCH_MS;
-    this.#creation = this.createKey(config.label, ownCall(OWN_CALL_MS))
+    this.#creation = sleep(Math.random() * CREATE_JITTER_MS)
+      .then(() => this.createKey(config.label, ownCall(OWN_CALL_MS)))
       .then(
         () => undefined,
         (error: unknown) => {
           const failure = toKmsError(error);
+          const isThere = this.#listed.some((key) => key.config === config);
+          if (isThere && failure.kind === 'key-create-refused') return;
           this.#log.error(`key "${config.label}" could not be created: ${failure.message}`, { code: failure.code });
         },
       )
@@ -295,7 +323,9 @@ export class HsmKeyring implements Keyring {
   }
 
   async #find(call: Call): Promise<void> {
-    await this.#token.find(this.#queries(), call);
+    const queries = this.#queries();
+    await this.#token.find(queries, call);
+    this.#searched = new Set(queries.map(({ label }) => label));
     this.#changed();
   }
 
@@ -303,7 +333,8 @@ export class HsmKeyring implements Keyring {
     if (!(this.#sealing instanceof KmsError)) return this.#sealing;
     await this.#token.ready(call);
     if (this.#creation !== undefined) await abandonable(this.#creation, call.signal);
-    if (this.#sealing instanceof KmsError && this.#sealing.kind !== 'key-unable') await this.#search.now(call);
+    // Whatever is wrong with it may have changed; a key that another host is making shows half of itself for a moment.
+    if (this.#sealing instanceof KmsError) await this.#search.now(call);
     if (this.#sealing instanceof KmsError) throw this.#sealing;
     return this.#sealing;
   }
@@ -341,41 +372,5 @@ export class HsmKeyring implements Keyring {
       `key ${keyId} belongs to no listed key; list its label under keys with state: decrypt`,
       { keyId },
     );
-  }
-
-  #report(config: KeyConfig): KeyReport {
-    const found = this.#listed.filter((key) => key.config === config);
-    const problem =
-      config.state === 'active' && this.#sealing instanceof KmsError && this.#seen !== undefined
-        ? this.#sealing.message
-        : found.length === 0 && this.#seen !== undefined
-          ? 'not on the token'
-          : undefined;
-    return {
-      label: config.label,
-      state: config.state,
-      found: found.map((key) => this.#foundReport(key)),
-      ...(problem === undefined ? {} : { problem }),
-    };
-  }
-
-  #foundReport(key: ListedKey): FoundKeyReport {
-    const ids = key.token.ids;
-    const writes = this.#sealing instanceof KmsError ? undefined : this.#sealing;
-    const first = writes?.key.token === key.token ? writes.keyId : ids[0]?.id;
-    const ordered = [...ids].sort((a, b) => Number(b.id === first) - Number(a.id === first));
-    const problems = [...obstacles(key), ...key.token.sealProblems];
-    const firstSeen = this.#memory.firstSeen(key.config.label);
-    return {
-      keyIds: ordered.map(({ id }) => id),
-      idKind: ordered[0]?.kind ?? 'cka-id',
-      sizeBits: key.token.sizeBits,
-      scheme: key.token.scheme,
-      attributes: key.token.attributes,
-      problems,
-      usable: obstacles(key).length === 0,
-      ...(firstSeen === undefined ? {} : { firstSeen }),
-      ...this.#uses.of(ordered.map(({ id }) => id)),
-    };
   }
 }

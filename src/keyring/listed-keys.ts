@@ -60,7 +60,9 @@ export function chooseSealingKey(
   const { label, keyId } = config;
   const candidates = found.filter((key) => key.config.label === label);
   const matching = keyId === undefined ? candidates : candidates.filter((key) => idsOf(key.token).includes(keyId));
-  const [key, another] = matching;
+  const [key] = matching;
+  // One key may be there twice, restored beside itself: the same bytes, the same id.
+  const another = matching.find((other) => other.token.ids[0]?.id !== key?.token.ids[0]?.id);
   if (key === undefined) {
     throw new KmsError(
       'key-missing',

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { abandonable, type Call, ownCall } from '../call/index.ts';
 
 /** A token is searched at most once in this many milliseconds, however many calls miss a key. */
@@ -22,7 +23,8 @@ export class SearchAgain {
 
   async #schedule(): Promise<void> {
     const wait = this.#lastStart + INTERVAL_MS - performance.now();
-    if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
+    // A turn of the event loop in any case: `now` keeps this promise before it is let go of below.
+    await sleep(Math.max(0, wait));
     // Calls that come from here on need a search of their own.
     this.#next = undefined;
     this.#lastStart = performance.now();

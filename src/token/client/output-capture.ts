@@ -7,9 +7,11 @@ const WINDOW_MS = 10_000;
 
 /** Text that may be, or stand beside, a PIN or key material: vendors' libraries print their arguments when they trace. */
 const SECRETS: readonly RegExp[] = [
-  /\b(pin|password|passwd|pwd|passphrase|secret|challenge|C_Login)\b.*$/gi,
-  /\b(?:[0-9a-f]{2}[ :]?){8,}/gi,
+  /(?:pin\b|passw|pwd|passphrase|secret|challenge|credential|login).*$/gi,
+  /\b(?:[0-9a-f]{2}[ :,]?){8,}/gi,
   /[A-Za-z0-9+/]{20,}={0,2}/g,
+  // PINs are digits as a rule; numbers of three digits are line numbers and error codes.
+  /\d{4,}/g,
 ];
 
 /** What stands in a line of a vendor's library, without what could be a secret. */

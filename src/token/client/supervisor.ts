@@ -10,6 +10,7 @@ import {
   type StateEvent,
 } from '../wire/messages.ts';
 import type { AvailabilityGate } from './availability.ts';
+import { Crashes } from './crashes.ts';
 import { PendingRequests, type Outcome } from './pending.ts';
 import { ProcessHandle } from './process-handle.ts';
 import type { TokenOptions } from './token-client.ts';
@@ -21,14 +22,17 @@ const KILL_MAX_FACTOR = 8;
 const WATCH_INTERVAL_MS = 500;
 /** Part of a call's time without any answer after which the token counts as away. */
 const HUNG_PART = 0.75;
-/** Pauses before a successor of a crashed process, by the number of crashes within `CRASH_MEMORY_MS`. */
-const CRASH_PAUSES_MS: readonly number[] = [0, 0, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000];
-const CRASH_MEMORY_MS = 60_000;
-/** From this pause on calls fail at once instead of waiting for the successor. */
-const AWAY_FROM_PAUSE_MS = 1_000;
+/** A hang is forgiven, and the next one killed as soon as the first, after so long without one, in milliseconds. */
+const FORGIVE_MS = 60_000;
+/**
+ * Attempts to reach the token before a fresh process takes over: few at first, since some modules notice a token's return
+ * only in a new process; then more with each process, up to the last, since a process costs more than an attempt.
+ */
+const ATTEMPTS: readonly number[] = [4, 4, 8, 16, 40];
 /** Requests beyond those that the API lets in: the plugin's own, and those whose callers have gone. */
 const SPARE_REQUESTS = 64;
 const CLOSE_MS = 2_000;
+const SPAWN_AGAIN_MS = 1_000;
 
 /** Keeps one token process alive, kills it when it hangs, starts its successor, and carries frames to and fro. */
 export class Supervisor {
@@ -41,14 +45,16 @@ export class Supervisor {
   #details: StateEvent['details'] = {};
   #processState: StateEvent['state'] = 'starting';
   #paused = false;
-  /** It said that it ends itself, and why that is no crash. */
-  #wornOut = false;
+  /** It is ended to make room for another: no crash. */
+  #replacing = false;
+  /** Processes in a row that did not reach the token. */
+  #fruitless = 0;
   #sessions: TokenReport['sessions'];
   #lastFrameAt = performance.now();
   #lastAnswerAt = performance.now();
   #lastGood: number | undefined;
   #lastError: { readonly at: string; readonly message: string } | undefined;
-  #crashes: number[] = [];
+  readonly #crashes = new Crashes();
   #restarts = 0;
   #hung = false;
   #killed = false;
@@ -97,7 +103,7 @@ export class Supervisor {
   }
 
   reconnect(): void {
-    if (this.#gate.state === 'refused' || this.#paused) this.#handle?.kill();
+    if (this.#gate.state === 'refused' || this.#paused) this.#replace();
   }
 
   async close(): Promise<void> {
@@ -135,19 +141,33 @@ export class Supervisor {
     this.#lastFrameAt = performance.now();
     this.#hung = false;
     this.#killed = false;
-    this.#wornOut = false;
+    this.#replacing = false;
     this.#paused = false;
     this.#processState = 'starting';
-    const handle: ProcessHandle = new ProcessHandle(config, directory, log, {
-      frame: (frame) => {
-        if (handle === this.#handle) this.#receive(frame);
-      },
-      ended: (how) => this.#ended(handle, how),
-    });
+    let handle: ProcessHandle;
+    try {
+      handle = new ProcessHandle(config, directory, log, {
+        frame: (frame) => {
+          if (handle === this.#handle) this.#receive(frame);
+        },
+        ended: (how) => this.#ended(handle, how),
+      });
+    } catch (error) {
+      // Out of file descriptors or processes: no reason to take the plugin down.
+      log.error('the token process cannot be started', { code: 'KMS-2001', reason: (error as Error).message });
+      this.#respawn = setTimeout(() => this.#spawn(), SPAWN_AGAIN_MS);
+      return;
+    }
     this.#handle = handle;
-    const open: OpenRequest = { token: config, stateDir, queries: this.queries };
+    const attempts = ATTEMPTS[Math.min(this.#fruitless, ATTEMPTS.length - 1)] ?? 1;
+    const open: OpenRequest = { token: config, stateDir, queries: this.queries, attempts };
     handle.channel.send(FrameType.open, 0n, encodeJson(open));
     log.info('token process started', { pid: handle.pid ?? 0, module: config.module });
+  }
+
+  #replace(): void {
+    this.#replacing = true;
+    this.#handle?.kill();
   }
 
   #receive(frame: Frame): void {
@@ -181,12 +201,19 @@ export class Supervisor {
     if (event.state === 'ready') {
       this.keys = event.keys;
       this.#lastGood = performance.now();
+      this.#fruitless = 0;
     } else if (event.state !== 'starting') {
       this.#rememberError(event.reason);
     }
-    this.#gate.set(event.state === 'starting' && before === 'away' ? 'away' : event.state, event.reason, event.failure);
+    const state = event.state === 'starting' && before === 'away' ? 'away' : event.state;
+    this.#gate.set(state, event.reason, event.failure);
     if (before !== this.#gate.state) this.#logState();
-    if (event.wornOut === true) this.#wornOut = true;
+    // The keys may be others than before, though the state is the same.
+    else if (event.state === 'ready') this.#gate.announce();
+    if (event.wornOut === true) {
+      this.#fruitless++;
+      this.#replace();
+    }
   }
 
   #logState(): void {
@@ -217,43 +244,41 @@ export class Supervisor {
     if (handle !== this.#handle) return;
     this.#handle = undefined;
     const { log } = this.#options;
-    const voluntary = this.#wornOut;
     if (this.#closing) {
       this.#pending.settleAll({ kind: 'lost', why: 'the plugin is shutting down' });
       return;
     }
     this.#restarts++;
     const now = performance.now();
-    this.#crashes = this.#crashes.filter((at) => now - at < CRASH_MEMORY_MS);
-    if (!voluntary && this.#gate.state !== 'refused') this.#crashes.push(now);
-    const pause = CRASH_PAUSES_MS[Math.min(this.#crashes.length, CRASH_PAUSES_MS.length - 1)] ?? 0;
-    const jittered = pause * (0.75 + Math.random() / 2);
-    if (voluntary) {
+    const replaced = this.#replacing;
+    if (!replaced) this.#crashes.add(now);
+    const pause = this.#crashes.pause(now);
+    if (replaced) {
       log.info('the token process made room for a fresh one', { how });
     } else {
       log.error('the token process ended', {
         code: 'KMS-2001',
         how,
         pending: this.#pending.size,
-        pauseMs: Math.round(jittered),
+        pauseMs: Math.round(pause.ms),
       });
       this.#rememberError(`the token process ended: ${how}`);
-      if (pause >= AWAY_FROM_PAUSE_MS)
-        this.#gate.set('away', `the PKCS#11 module keeps ending the token process (${how})`);
+      if (pause.away) this.#gate.set('away', `the PKCS#11 module keeps ending the token process (${how})`);
       else if (this.#gate.state !== 'away')
         this.#gate.set('starting', `the token process ended (${how}); its successor starts`);
     }
-    this.#pending.settleAll(voluntary ? { kind: 'lost', why: how } : { kind: 'died', how });
-    this.#respawn = setTimeout(() => this.#spawn(), jittered);
+    this.#pending.settleAll(replaced ? { kind: 'lost', why: how } : { kind: 'died', how });
+    this.#respawn = setTimeout(() => this.#spawn(), pause.ms);
   }
 
   #look(): void {
     const handle = this.#handle;
-    if (handle === undefined || this.#killed || this.#wornOut) return;
+    if (handle === undefined || this.#killed || this.#replacing) return;
     const now = performance.now();
     const { callDeadlineMs } = this.#limits;
     const oldest = this.#pending.oldestSentAt;
-    const killAfter = Math.max(KILL_MIN_MS, 2 * this.#options.config.vendorTimeoutMs) * this.#killFactor;
+    const { config, killAfterMs = KILL_MIN_MS } = this.#options;
+    const killAfter = Math.max(killAfterMs, 2 * config.vendorTimeoutMs) * this.#killFactor;
     const silent = now - this.#lastFrameAt;
     const waited = oldest === undefined ? 0 : now - oldest;
     if (silent > killAfter || waited > killAfter) {
@@ -268,11 +293,7 @@ export class Supervisor {
       return;
     }
     if (oldest !== undefined && waited > callDeadlineMs * HUNG_PART && this.#lastAnswerAt < oldest) this.#hang(waited);
-    if (
-      this.#killFactor > 1 &&
-      this.#gate.state === 'ready' &&
-      Date.now() - this.#gate.since.getTime() > CRASH_MEMORY_MS
-    ) {
+    if (this.#killFactor > 1 && this.#gate.state === 'ready' && Date.now() - this.#gate.since.getTime() > FORGIVE_MS) {
       this.#killFactor = 1;
     }
   }

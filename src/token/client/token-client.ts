@@ -3,11 +3,13 @@ import type { LimitsConfig, TokenConfig } from '../../config/index.ts';
 import { KmsError } from '../../errors/index.ts';
 import type { Log } from '../../log/index.ts';
 import type { KeyQuery, Token, TokenKey, TokenReport, TokenScheme, TokenState } from '../types.ts';
+import { monotonicMs } from '../wire/clock.ts';
 import { FrameType } from '../wire/frame.ts';
 import { decodeJson, encodeCryptoRequest, encodeJson, type KeysAnswer, type KeysRequest } from '../wire/messages.ts';
 import { AvailabilityGate } from './availability.ts';
 import type { Outcome } from './pending.ts';
 import { Supervisor } from './supervisor.ts';
+import { Suspects } from './suspects.ts';
 
 export interface TokenOptions {
   readonly config: TokenConfig;
@@ -16,6 +18,8 @@ export interface TokenOptions {
   readonly directory: string;
   readonly limits: LimitsConfig;
   readonly log: Log;
+  /** Shortest time in milliseconds after which a token process that does not answer is killed; 30 s by default. */
+  readonly killAfterMs?: number;
 }
 
 /** First and longest pause before a request that was lost is sent again, in milliseconds. */
@@ -35,8 +39,7 @@ export class TokenClient implements Token {
   #limits: LimitsConfig;
   readonly #gate: AvailabilityGate;
   readonly #supervisor: Supervisor;
-  /** Requests that were in flight in a crash go one at a time, so that the one to blame does not take others with it. */
-  #quarantine: Promise<unknown> = Promise.resolve();
+  readonly #suspects = new Suspects();
 
   constructor(options: TokenOptions) {
     this.#log = options.log;
@@ -133,7 +136,13 @@ export class TokenClient implements Token {
       {
         type,
         parts: () =>
-          encodeCryptoRequest({ keyId, scheme, associatedData, data, remainingMs: call.deadline - performance.now() }),
+          encodeCryptoRequest({
+            keyId,
+            scheme,
+            associatedData,
+            data,
+            expiresAt: monotonicMs() + call.deadline - performance.now(),
+          }),
         facts: { operation: type === FrameType.encrypt ? 'encrypt' : 'decrypt', keyId, scheme, bytes: data.length },
       },
       call,
@@ -146,6 +155,7 @@ export class TokenClient implements Token {
     let pause = RESEND_MIN_MS;
     for (;;) {
       await this.#gate.ready(call, firstFailure);
+      if (crashes === 0) await this.#suspects.clear(call);
       const outcome = crashes === 0 ? await this.#send(request, call) : await this.#sendAlone(request, call);
       switch (outcome.kind) {
         case 'ok':
@@ -180,14 +190,10 @@ export class TokenClient implements Token {
   }
 
   #sendAlone(request: Request, call: Call): Promise<Outcome> {
-    const turn = this.#quarantine
-      .catch(() => undefined)
-      .then(async () => {
-        await this.#gate.ready(call, undefined);
-        return this.#send(request, call);
-      });
-    this.#quarantine = turn;
-    return turn;
+    return this.#suspects.alone(async () => {
+      await this.#gate.ready(call, undefined);
+      return this.#send(request, call);
+    });
   }
 
   #poisonous(request: Request, how: string): never {

@@ -16,6 +16,9 @@ export class CkrError extends Error {
   }
 }
 
+/** Return values that pkcs11js has no name for (PKCS#11 v3.0). */
+const LATER_NAMES: Readonly<Record<number, string>> = { 0x42: 'CKR_AEAD_DECRYPT_FAILED' };
+
 /** pkcs11js puts name and number of the return value into the message, in several shapes. */
 export function toCkrError(operation: string, thrown: unknown): CkrError {
   if (thrown instanceof CkrError) return thrown;
@@ -24,6 +27,8 @@ export function toCkrError(operation: string, thrown: unknown): CkrError {
   const name = /CKR_[A-Z0-9_]+/.exec(text)?.[0];
   const code = typeof error.code === 'number' && error.code > 0 ? error.code : Number(/:(\d+)/.exec(text)?.[1] ?? 0);
   if (name !== undefined && name !== 'CKR_VENDOR_DEFINED') return new CkrError(operation, name);
+  const later = LATER_NAMES[code];
+  if (later !== undefined) return new CkrError(operation, later);
   if (code > 0) return new CkrError(operation, `CKR_0x${code.toString(16).padStart(8, '0')}`);
   return new CkrError(operation, name ?? `no return value (${text.split('\n')[0]?.slice(0, 120) ?? 'unknown error'})`);
 }

@@ -1,6 +1,9 @@
 import { CkrError, type Handle, type Pkcs11Module } from './module.ts';
 import { Session } from './session.ts';
 
+/** How long a token that had no more sessions to give is not asked for more, in milliseconds. */
+const FULL_MS = 10_000;
+
 /**
  * Sessions of one partition, opened as they are needed up to a limit, used by one operation each. One more, the anchor,
  * stays idle: a token logs its user out when the application's last session closes (PKCS#11 v2.40, section 5.6).
@@ -11,13 +14,17 @@ export class SessionPool {
   readonly #idle: Session[] = [];
   readonly #waiting: { resolve: (session: Session) => void; reject: (error: Error) => void }[] = [];
   readonly #busy = new Set<Session>();
+  readonly #configured: number;
+  /** Fewer than configured while other programs hold sessions of this token. */
   #limit: number;
+  #limitedUntil = 0;
   #closed = false;
 
   constructor(module: Pkcs11Module, slot: Handle, limit: number) {
     this.#module = module;
     this.#slot = slot;
-    this.#limit = Math.max(1, limit);
+    this.#configured = Math.max(1, limit);
+    this.#limit = this.#configured;
   }
 
   get limit(): number {
@@ -28,25 +35,34 @@ export class SessionPool {
     return this.#idle.length + this.#busy.size;
   }
 
-  /** Operations that have not come back from the module. */
-  get busy(): number {
-    return this.#busy.size;
-  }
-
-  /** Runs `work` on a session of its own. Where it throws, the session is replaced: the operation may be open in it. */
+  /** Runs `work` on a session of its own. Where a call failed, the session is replaced: the operation may be open in it. */
   async use<T>(work: (session: Session) => Promise<T>): Promise<T> {
     const session = await this.#take();
-    let healthy = false;
     try {
-      const result = await work(session);
-      healthy = true;
-      return result;
+      return await work(session);
+    } catch (thrown) {
+      if (thrown instanceof CkrError) session.tainted = true;
+      throw thrown;
     } finally {
       this.#busy.delete(session);
-      if (healthy && !session.tainted && !this.#closed) this.#idle.push(session);
-      else session.close();
+      if (session.tainted || this.#closed) session.close();
+      else this.#idle.push(session);
       this.#serveNext();
     }
+  }
+
+  /** Runs `work` on a read-write session that takes the place of one of the pool's: tokens limit both kinds together. */
+  async useWritable<T>(work: (session: Handle) => Promise<T>): Promise<T> {
+    return this.use(async (replaced) => {
+      replaced.tainted = true;
+      replaced.close();
+      const session = this.#module.openSession(this.#slot, { writable: true });
+      try {
+        return await work(session);
+      } finally {
+        this.#module.closeSession(session);
+      }
+    });
   }
 
   /** Closes what is idle; sessions at work close when their operation comes back. */
@@ -70,6 +86,7 @@ export class SessionPool {
 
   /** @returns undefined when the limit is reached. Throws CkrError. */
   #openOne(): Session | undefined {
+    if (this.#limit < this.#configured && performance.now() > this.#limitedUntil) this.#limit = this.#configured;
     if (this.open >= this.#limit) return undefined;
     try {
       return new Session(this.#module, this.#module.openSession(this.#slot, { writable: false }));
@@ -77,6 +94,7 @@ export class SessionPool {
       // Somebody else holds sessions of this token: make do with what there is.
       if (error instanceof CkrError && error.ckr === 'CKR_SESSION_COUNT' && this.open > 0) {
         this.#limit = this.open;
+        this.#limitedUntil = performance.now() + FULL_MS;
         return undefined;
       }
       throw error;

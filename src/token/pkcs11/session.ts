@@ -1,4 +1,4 @@
-import { CkrError, toCkrError } from './ckr.ts';
+import { toCkrError } from './ckr.ts';
 import type { Handle, Mechanism, Pkcs11Module } from './module.ts';
 
 /**
@@ -18,8 +18,10 @@ export class Session {
   readonly #module: Pkcs11Module;
   /** Key ids whose handles were checked on this session. */
   readonly verifiedKeys = new Set<string>();
-  /** A call failed on it: it is closed and replaced after this use. */
+  /** A call failed on it, or may have: it is closed and replaced after this use. */
   tainted = false;
+  #closed = false;
+
   constructor(module: Pkcs11Module, handle: Handle) {
     this.#module = module;
     this.handle = handle;
@@ -39,26 +41,6 @@ export class Session {
     return this.#run('C_Sign', mechanism, key, data, Buffer.allocUnsafeSlow(outBytes));
   }
 
-  /** Throws CkrError CKR_SIGNATURE_INVALID when the module says that the signature is wrong. */
-  async verify(mechanism: Mechanism, key: Handle, data: Buffer, signature: Buffer): Promise<void> {
-    const { native } = this.#module;
-    const held = [mechanism, key, data, signature] as const;
-    inUse.add(held);
-    try {
-      try {
-        native.C_VerifyInit(this.handle, mechanism, key);
-      } catch (thrown) {
-        throw toCkrError('C_VerifyInit', thrown);
-      }
-      const valid = await native.C_VerifyAsync(this.handle, addressable(data), signature);
-      if (!valid) throw new CkrError('C_Verify', 'CKR_SIGNATURE_INVALID');
-    } catch (thrown) {
-      throw toCkrError('C_Verify', thrown);
-    } finally {
-      inUse.delete(held);
-    }
-  }
-
   async #run(
     operation: 'C_Encrypt' | 'C_Decrypt' | 'C_Sign',
     mechanism: Mechanism,
@@ -76,6 +58,7 @@ export class Session {
       step = operation;
       return await native[`${operation}Async`](this.handle, input, out);
     } catch (thrown) {
+      this.tainted = true;
       out.fill(0);
       throw toCkrError(step, thrown);
     } finally {
@@ -83,7 +66,10 @@ export class Session {
     }
   }
 
+  /** Once only: the module may have given the handle to another session since. */
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     this.#module.closeSession(this.handle);
   }
 }

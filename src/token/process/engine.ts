@@ -2,18 +2,19 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { KeyQuery, TokenKey, TokenState } from '../types.ts';
 import { CkrError, Pkcs11Module, type TokenFacts } from '../pkcs11/module.ts';
 import type { CryptoRequest, OpenRequest, StateEvent } from '../wire/messages.ts';
-import { createKey } from './key-creation.ts';
 import { LoginError, logIn } from './login.ts';
-import { OperationError, Operations } from './operations.ts';
-import { describeSelector, Partition } from './partition.ts';
+import { OperationError } from './operation-error.ts';
+import { Operations } from './operations.ts';
+import { IvError } from '../profiles/index.ts';
+import { describeSelector, Partition, PartitionError } from './partition.ts';
 
 /** Pause between two attempts to reach a token that is away, in milliseconds: its return is noticed within a second. */
 const RETRY_MIN_MS = 150;
 const RETRY_JITTER_MS = 350;
 /** After this many failures the module itself is started anew (C_Finalize, C_Initialize): some notice a return only then. */
 const REINITIALIZE_FROM = 1;
-/** After this many attempts a new process takes over: vendors' libraries leak when they are started anew again and again. */
-const ATTEMPTS_PER_PROCESS = 40;
+/** A key's handle means nothing any more, though the token may be well: the key was destroyed, restored or moved. */
+const STALE_HANDLE: ReadonlySet<string> = new Set(['CKR_OBJECT_HANDLE_INVALID', 'CKR_KEY_HANDLE_INVALID']);
 /** How soon a login that must wait for an operator's deed is looked at again, without C_Login, in milliseconds. */
 const REFUSED_RETRY_MS = 5_000;
 
@@ -35,8 +36,9 @@ export class Engine {
   #lastToken: TokenFacts | undefined;
   #state: TokenState = 'starting';
   #reason = '';
-  #generation = 0;
+  #wasReady = false;
   #connecting = false;
+  #doubting: Promise<void> | undefined;
   #notes: string[] = [];
   /** Operations inside the module: it must not be finalized under them. */
   #inside = 0;
@@ -53,12 +55,12 @@ export class Engine {
 
   /** Throws OperationError. The request's data is zeroed. */
   async seal(request: CryptoRequest): Promise<Buffer> {
-    return this.#operate(request, (operations) => operations.seal(request));
+    return this.#guard((operations) => operations.seal(request)).finally(() => request.data.fill(0));
   }
 
   /** Throws OperationError. */
   async open(request: CryptoRequest): Promise<Buffer> {
-    return this.#operate(request, (operations) => operations.open(request));
+    return this.#guard((operations) => operations.open(request)).finally(() => request.data.fill(0));
   }
 
   /** Throws OperationError. */
@@ -69,15 +71,13 @@ export class Engine {
   /** Searches for the keys and remembers to have them found after every loss. Throws OperationError. */
   async keys(queries: readonly KeyQuery[]): Promise<readonly TokenKey[]> {
     this.#queries = queries;
-    await this.#guard((_operations, partition) => partition.search(queries, this.#settings.token.profile));
+    await this.#guard((_operations, partition) => partition.search(queries));
     return this.#partition?.keys ?? [];
   }
 
-  /** Makes one key. Throws OperationError. */
+  /** Makes one key, unless there is one under its label. Throws OperationError. */
   async create(query: KeyQuery): Promise<void> {
-    await this.#guard((_operations, partition) =>
-      createKey(partition.module, partition.token.slot, partition.profile, query),
-    );
+    await this.#guard((_operations, partition) => partition.create(query));
   }
 
   /** Sessions at work or idle, and how many there may be. */
@@ -97,20 +97,6 @@ export class Engine {
     }
   }
 
-  async #operate(request: CryptoRequest, work: (operations: Operations) => Promise<Buffer>): Promise<Buffer> {
-    const started = performance.now();
-    try {
-      return await this.#guard((operations) => {
-        if (performance.now() - started > request.remainingMs) {
-          throw new OperationError('deadline', 'the caller had gone before the HSM was asked');
-        }
-        return work(operations);
-      });
-    } finally {
-      request.data.fill(0);
-    }
-  }
-
   /** Runs `work` while connected; what the token is to blame for starts a new connection. */
   async #guard<T>(work: (operations: Operations, partition: Partition) => Promise<T>): Promise<T> {
     const partition = this.#partition;
@@ -122,13 +108,7 @@ export class Engine {
     try {
       return await work(operations, partition);
     } catch (thrown) {
-      const error =
-        thrown instanceof CkrError
-          ? new OperationError('token-away', `partition "${partition.token.label}": ${thrown.message}`, {
-              ckr: thrown.ckr,
-              lost: true,
-            })
-          : thrown;
+      const error = asOperationError(thrown, partition.token.label);
       if (error instanceof OperationError && error.lost && partition === this.#partition) await this.#doubt(error);
       throw error;
     } finally {
@@ -136,16 +116,29 @@ export class Engine {
     }
   }
 
-  /** An operation failed on a token that may be well otherwise: only a failed known answer ends the connection. */
-  async #doubt(error: OperationError): Promise<void> {
+  /**
+   * An operation failed on a token that may be well otherwise: only known answers that fail, too, end the connection.
+   * However many operations fail at once, one check is made.
+   */
+  #doubt(error: OperationError): Promise<void> {
+    this.#doubting ??= this.#check(error).finally(() => (this.#doubting = undefined));
+    return this.#doubting;
+  }
+
+  async #check(error: OperationError): Promise<void> {
     const partition = this.#partition;
+    const operations = this.#operations;
+    if (partition === undefined || operations === undefined) return;
     try {
-      await this.#operations?.probe();
-    } catch (thrown) {
-      if (partition === this.#partition && partition !== undefined) {
-        this.#disconnect();
-        void this.#connectUntilReady('away', thrown instanceof CkrError ? error.message : String(thrown));
-      }
+      // The second has a session of its own: one that died unnoticed is no loss of the token.
+      await operations.probe().catch(() => operations.probe());
+      if (error.ckr === undefined || !STALE_HANDLE.has(error.ckr)) return;
+      await partition.search(this.#queries);
+      if (partition === this.#partition) this.#setState('ready', 'ok');
+    } catch {
+      if (partition !== this.#partition) return;
+      this.#disconnect();
+      void this.#connectUntilReady('away', error.message);
     }
   }
 
@@ -164,7 +157,7 @@ export class Engine {
         const pause = await this.#connectOnce(failures);
         if (pause === undefined) return;
         failures = this.#state === 'away' ? failures + 1 : 0;
-        if (failures >= ATTEMPTS_PER_PROCESS) {
+        if (failures >= this.#settings.attempts) {
           this.#setState('away', this.#reason, { wornOut: true });
           return;
         }
@@ -191,8 +184,8 @@ export class Engine {
         this.#queries,
       );
       this.#partition = partition;
-      this.#operations = new Operations(partition);
-      this.#generation++;
+      this.#operations = new Operations(partition, this.#wasReady);
+      this.#wasReady = true;
       this.#setState('ready', 'ok');
       return undefined;
     } catch (thrown) {
@@ -250,7 +243,6 @@ export class Engine {
     this.#events.state({
       state,
       reason,
-      generation: this.#generation,
       keys: this.#partition?.keys ?? [],
       details: {
         module: { path: this.#settings.token.module, ...this.#moduleInfo() },
@@ -274,6 +266,15 @@ export class Engine {
       return {};
     }
   }
+}
+
+/** What the token is to blame for is worth another try; anything else stays what it is. */
+function asOperationError(thrown: unknown, label: string): unknown {
+  if (thrown instanceof CkrError || thrown instanceof PartitionError) {
+    const ckr = thrown instanceof CkrError ? { ckr: thrown.ckr } : {};
+    return new OperationError('token-away', `partition "${label}": ${thrown.message}`, { ...ckr, lost: true });
+  }
+  return thrown instanceof IvError ? new OperationError('iv-refused', thrown.message) : thrown;
 }
 
 const FLAG_NAMES: readonly (readonly [number, string])[] = [

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import type { Profile } from '../profiles/index.ts';
 import { CkrError, constants, type Handle, type Pkcs11Module, type Template } from '../pkcs11/module.ts';
 import type { KeyQuery } from '../types.ts';
+import { OperationError } from './operation-error.ts';
 
 const MAC_KEY_BYTES = 32;
 
@@ -14,22 +14,35 @@ const OPTIONAL_ATTRIBUTES: readonly number[] = [
   constants.CKA_PRIVATE,
 ];
 
+/** Answers to C_GenerateKey that refuse the template. */
+const TEMPLATE_REFUSED =
+  /^CKR_(TEMPLATE_INCONSISTENT|ATTRIBUTE_TYPE_INVALID|ATTRIBUTE_VALUE_INVALID|ATTRIBUTE_READ_ONLY)$/;
+
+/** Answers that trying again does not change. */
+const REFUSED =
+  /^CKR_(TEMPLATE_.*|ATTRIBUTE_.*|MECHANISM_.*|KEY_SIZE_RANGE|FUNCTION_NOT_SUPPORTED|ARGUMENTS_BAD|ACTION_PROHIBITED|TOKEN_WRITE_PROTECTED|SESSION_READ_ONLY|DEVICE_MEMORY)$/;
+
+/** What of a key is to be made; the other part is there already. */
+export interface Missing {
+  readonly aes: boolean;
+  /** Scheme 3's second key. */
+  readonly mac: boolean;
+}
+
 /**
- * Makes a key that stays inside: sensitive, not extractable, no wrapping, a random CKA_ID of 16 bytes; for scheme 3 its
- * second key, too. Whoever asks has checked that there is none under this label, and searches for it afterwards.
- * Throws CkrError.
+ * Makes a key that stays inside: sensitive, not extractable, no wrapping, a random CKA_ID of 16 bytes. The AES key comes
+ * last: a second key alone counts as none, so an attempt that was cut short can be made again.
+ *
+ * Throws CkrError; OperationError 'key-create-refused' when the token never makes such a key.
  */
-export async function createKey(module: Pkcs11Module, slot: Handle, profile: Profile, query: KeyQuery): Promise<void> {
-  const session = module.openSession(slot, { writable: true });
+export async function createKey(
+  module: Pkcs11Module,
+  session: Handle,
+  query: KeyQuery,
+  missing: Missing,
+): Promise<void> {
   try {
-    await generate(module, session, constants.CKM_AES_KEY_GEN, [
-      ...insideOnly(query.label),
-      { type: constants.CKA_KEY_TYPE, value: constants.CKK_AES },
-      { type: constants.CKA_VALUE_LEN, value: query.sizeBits / 8 },
-      { type: constants.CKA_ENCRYPT, value: true },
-      { type: constants.CKA_DECRYPT, value: true },
-    ]);
-    if (profile.scheme === 3) {
+    if (missing.mac) {
       await generate(module, session, constants.CKM_GENERIC_SECRET_KEY_GEN, [
         ...insideOnly(query.macLabel ?? query.label),
         { type: constants.CKA_KEY_TYPE, value: constants.CKK_GENERIC_SECRET },
@@ -38,8 +51,22 @@ export async function createKey(module: Pkcs11Module, slot: Handle, profile: Pro
         { type: constants.CKA_VERIFY, value: true },
       ]);
     }
-  } finally {
-    module.closeSession(session);
+    if (missing.aes) {
+      await generate(module, session, constants.CKM_AES_KEY_GEN, [
+        ...insideOnly(query.label),
+        { type: constants.CKA_KEY_TYPE, value: constants.CKK_AES },
+        { type: constants.CKA_VALUE_LEN, value: query.sizeBits / 8 },
+        { type: constants.CKA_ENCRYPT, value: true },
+        { type: constants.CKA_DECRYPT, value: true },
+      ]);
+    }
+  } catch (error) {
+    if (!(error instanceof CkrError) || !REFUSED.test(error.ckr)) throw error;
+    throw new OperationError(
+      'key-create-refused',
+      `the token does not make key "${query.label}": ${error.message}; make it with the HSM's own tool`,
+      { ckr: error.ckr },
+    );
   }
 }
 
@@ -64,11 +91,7 @@ async function generate(module: Pkcs11Module, session: Handle, mechanism: number
       await module.generateKey(session, mechanism, attempt);
       return;
     } catch (error) {
-      const refused =
-        error instanceof CkrError &&
-        /^CKR_(TEMPLATE_INCONSISTENT|ATTRIBUTE_TYPE_INVALID|ATTRIBUTE_VALUE_INVALID|ATTRIBUTE_READ_ONLY)$/.test(
-          error.ckr,
-        );
+      const refused = error instanceof CkrError && TEMPLATE_REFUSED.test(error.ckr);
       if (!refused || optional === OPTIONAL_ATTRIBUTES.at(-1)) throw error;
     }
   }

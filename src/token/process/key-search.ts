@@ -43,12 +43,7 @@ export interface SearchContext {
  */
 export async function searchKeys(context: SearchContext, query: KeyQuery): Promise<FoundKey[]> {
   const { aes, other } = objectsUnder(context, query.label);
-  const macs =
-    query.macLabel === undefined || query.macLabel === query.label
-      ? other.filter((object) => MAC_KEY_TYPES.has(object.keyType)).map((object) => object.handle)
-      : objectsUnder(context, query.macLabel)
-          .other.filter((object) => MAC_KEY_TYPES.has(object.keyType))
-          .map((object) => object.handle);
+  const macs = secondKeys(context, query, other);
   const found: FoundKey[] = [];
   for (const handle of aes) found.push(await describeKey(context, query, handle, macs));
   const strangers = other.filter((object) => !MAC_KEY_TYPES.has(object.keyType));
@@ -56,12 +51,33 @@ export async function searchKeys(context: SearchContext, query: KeyQuery): Promi
   return found;
 }
 
+/** The AES keys and second keys under a label, whatever they can do. Throws CkrError. */
+export function keysUnder(
+  context: Pick<SearchContext, 'module' | 'anchor'>,
+  query: KeyQuery,
+): { readonly aes: number; readonly macs: number } {
+  const { aes, other } = objectsUnder(context, query.label);
+  return { aes: aes.length, macs: secondKeys(context, query, other).length };
+}
+
+function secondKeys(
+  context: Pick<SearchContext, 'module' | 'anchor'>,
+  { label, macLabel }: KeyQuery,
+  besides: readonly SecretObject[],
+): Handle[] {
+  const objects = macLabel === undefined || macLabel === label ? besides : objectsUnder(context, macLabel).other;
+  return objects.filter((object) => MAC_KEY_TYPES.has(object.keyType)).map((object) => object.handle);
+}
+
 interface SecretObject {
   readonly handle: Handle;
   readonly keyType: number;
 }
 
-function objectsUnder(context: SearchContext, label: string): { aes: Handle[]; other: SecretObject[] } {
+function objectsUnder(
+  context: Pick<SearchContext, 'module' | 'anchor'>,
+  label: string,
+): { aes: Handle[]; other: SecretObject[] } {
   const { module, anchor } = context;
   const handles = module.findObjects(anchor, [
     { type: constants.CKA_CLASS, value: constants.CKO_SECRET_KEY },
@@ -127,7 +143,7 @@ async function describeKey(
   if (!canEncrypt) sealProblems.push('CKA_ENCRYPT is false');
   if (profile.scheme === 3 && macs.length === 0) {
     sealProblems.push(
-      `scheme 3 needs a second key (GENERIC_SECRET or SHA256_HMAC) labelled "${query.macLabel ?? query.label}"; make it with \`kms-plugin keys create\``,
+      `scheme 3 needs a second key (GENERIC_SECRET or SHA256_HMAC) labelled "${query.macLabel ?? query.label}"; if this key never encrypted under scheme 3, make one beside it with the HSM's own tool, else restore it from the HSM's backup`,
     );
   }
   if (profile.scheme === 3 && macs.length > 1) {

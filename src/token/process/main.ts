@@ -13,7 +13,7 @@ import {
   type OpenRequest,
 } from '../wire/messages.ts';
 import { Engine } from './engine.ts';
-import { OperationError } from './operations.ts';
+import { OperationError } from './operation-error.ts';
 
 /**
  * The token process: the only one that loads the vendor's module and reads the PIN. It serves one socketpair, its file
@@ -31,7 +31,7 @@ function end(): void {
 }
 
 /** How often it says that it is alive, in milliseconds. */
-const ALIVE_INTERVAL_MS = 5_000;
+const ALIVE_INTERVAL_MS = 1_000;
 
 class TokenProcess {
   readonly #channel: Channel;

@@ -1,10 +1,11 @@
-import type { PartitionSelector } from '../../config/index.ts';
+import type { PartitionSelector, ProfileName } from '../../config/index.ts';
 import { candidates, type KeyHandles, type Profile } from '../profiles/index.ts';
 import type { KeyQuery, TokenKey } from '../types.ts';
-import { CkrError, constants, type Handle, type Pkcs11Module, type TokenFacts } from '../pkcs11/module.ts';
+import { CkrError, type Handle, type Pkcs11Module, type TokenFacts } from '../pkcs11/module.ts';
 import { SessionPool } from '../pkcs11/session-pool.ts';
-import { searchKeys, type FoundKey } from './key-search.ts';
-import { selfTest } from './self-test.ts';
+import { createKey } from './key-creation.ts';
+import { keysUnder, searchKeys, type FoundKey } from './key-search.ts';
+import { chooseProfile } from './profile-choice.ts';
 
 /** The partition is not there or cannot be used as configured; the message says what to do. */
 export class PartitionError extends Error {
@@ -63,18 +64,29 @@ export class Partition {
   readonly token: TokenFacts;
   readonly pool: SessionPool;
   readonly #anchor: Handle;
+  readonly #wanted: ProfileName;
+  /** Somebody is logged in: as long as that lasts, private keys show. */
+  readonly #loggedIn: boolean;
   #profile: Profile;
   /** Why no profile fits, once one was tried on a key. */
   #misfit: string | undefined;
   #tried = false;
   #keys: readonly FoundKey[] = [];
 
-  private constructor(module: Pkcs11Module, token: TokenFacts, anchor: Handle, pool: SessionPool, profile: Profile) {
+  private constructor(
+    module: Pkcs11Module,
+    token: TokenFacts,
+    anchor: Handle,
+    pool: SessionPool,
+    profiles: { readonly wanted: ProfileName; readonly first: Profile },
+  ) {
     this.module = module;
     this.token = token;
     this.#anchor = anchor;
+    this.#loggedIn = module.loggedIn(anchor);
     this.pool = pool;
-    this.#profile = profile;
+    this.#wanted = profiles.wanted;
+    this.#profile = profiles.first;
   }
 
   /**
@@ -85,7 +97,7 @@ export class Partition {
     module: Pkcs11Module,
     settings: {
       readonly partition: PartitionSelector;
-      readonly profile: Parameters<typeof candidates>[0];
+      readonly profile: ProfileName;
       readonly sessions: number;
     },
     login: (token: TokenFacts, session: Handle) => Promise<void>,
@@ -104,9 +116,10 @@ export class Partition {
       // The anchor is one of the token's sessions, and another program may want one, too.
       const room = token.maxSessions === undefined ? settings.sessions : Math.max(1, token.maxSessions - 1);
       const pool = new SessionPool(module, token.slot, Math.min(settings.sessions, room));
-      const partition = new Partition(module, token, anchor, pool, profile);
       try {
-        await partition.search(queries, settings.profile);
+        const profiles = { wanted: settings.profile, first: profile };
+        const partition = new Partition(module, token, anchor, pool, profiles);
+        await partition.search(queries);
         return partition;
       } catch (error) {
         pool.close();
@@ -137,22 +150,29 @@ export class Partition {
     return undefined;
   }
 
-  /** Searches for listed keys, and tries the profile on the first that can be used. Throws CkrError. */
-  async search(queries: readonly KeyQuery[], wanted: Parameters<typeof candidates>[0]): Promise<void> {
+  /** Searches for listed keys, and tries the profile on the first that can be used. Throws CkrError, PartitionError. */
+  async search(queries: readonly KeyQuery[]): Promise<void> {
     let keys = await this.#searchWith(this.#profile, queries);
+    // Without a login a search finds no private key, and says so with CKR_OK.
+    this.checkSession();
     const probe = keys.find((found) => found.key.problems.length === 0 && found.key.attributes['encrypt'] !== false);
-    if (!this.#tried && probe !== undefined) {
-      const [handles] = [...probe.handles.values()];
-      if (handles !== undefined) {
-        const chosen = await this.#chooseProfile(wanted, handles);
-        if (chosen !== this.#profile) {
-          this.#profile = chosen;
-          keys = await this.#searchWith(chosen, queries);
-        }
-        this.#tried = true;
-      }
+    const [handles] = probe === undefined ? [] : [...probe.handles.values()];
+    if (!this.#tried && handles !== undefined && (await this.#tryProfiles(handles))) {
+      keys = await this.#searchWith(this.#profile, queries);
     }
     this.#keys = keys;
+  }
+
+  /**
+   * Makes what is missing of a key; nothing where it is there already, since the answer to an earlier request to make it
+   * may have been lost. Throws CkrError, OperationError.
+   */
+  async create(query: KeyQuery): Promise<void> {
+    this.checkSession();
+    const there = keysUnder({ module: this.module, anchor: this.#anchor }, query);
+    if (there.aes > 0) return;
+    const missing = { aes: true, mac: this.#profile.scheme === 3 && there.macs === 0 };
+    await this.pool.useWritable((session) => createKey(this.module, session, query, missing));
   }
 
   async #searchWith(profile: Profile, queries: readonly KeyQuery[]): Promise<FoundKey[]> {
@@ -164,25 +184,30 @@ export class Partition {
     return found;
   }
 
-  async #chooseProfile(wanted: Parameters<typeof candidates>[0], handles: KeyHandles): Promise<Profile> {
-    const misfits: string[] = [];
-    let uncertain: string | undefined;
-    for (const profile of candidates(wanted, this.token)) {
-      if (profile.scheme === 3 && handles.mac === undefined) continue;
-      const result = await selfTest(this.pool, profile, handles);
-      if (result.fits) return profile;
-      misfits.push(`${profile.name}: ${result.why}`);
-      if (!result.certain) uncertain = result.why;
+  /** @returns whether the profile is another one now. Throws PartitionError when the token may be in trouble. */
+  async #tryProfiles(handles: KeyHandles): Promise<boolean> {
+    const choice = await chooseProfile(this.#wanted, this.token, this.pool, handles);
+    switch (choice.kind) {
+      case 'uncertain':
+        throw new PartitionError(`the key's known-answer test failed: ${choice.why}`);
+      case 'untried':
+        return false;
+      case 'misfit':
+        this.#misfit = `no profile fits this token (${choice.why}); set token.profile or ask for support`;
+        return false;
+      case 'chosen': {
+        this.#tried = true;
+        this.#misfit = undefined;
+        const changed = choice.profile !== this.#profile;
+        this.#profile = choice.profile;
+        return changed;
+      }
     }
-    if (uncertain !== undefined) throw new PartitionError(`the key's known-answer test failed: ${uncertain}`);
-    if (misfits.length > 0)
-      this.#misfit = `no profile fits this token (${misfits.join('; ')}); set token.profile or ask for support`;
-    return this.#profile;
   }
 
   /** Cheap sign of life for a partition without keys. Throws CkrError. */
   checkSession(): void {
-    if (!this.module.loggedIn(this.#anchor) && (this.token.flags & constants.CKF_LOGIN_REQUIRED) !== 0) {
+    if (this.module.loggedIn(this.#anchor) !== this.#loggedIn) {
       throw new CkrError('C_GetSessionInfo', 'CKR_USER_NOT_LOGGED_IN');
     }
   }

@@ -1,5 +1,6 @@
 import type { ProfileName } from '../../config/index.ts';
 import type { TokenFacts } from '../pkcs11/module.ts';
+import type { TokenScheme } from '../types.ts';
 import { cbcHmacProfile } from './cbc-hmac.ts';
 import { cloudHsmProfile } from './cloudhsm.ts';
 import { gcmProfile } from './gcm.ts';
@@ -8,12 +9,14 @@ import { nShieldFipsProfile } from './nshield-fips.ts';
 import type { Profile } from './types.ts';
 
 export type { KeyHandles, Profile } from './types.ts';
+export { IvError } from './iv-error.ts';
 
 /**
- * In the order in which they are tried: the kinds that a vendor's name points to come before the general ones, except
- * where the general one is what the same vendor's HSM does outside FIPS mode.
+ * In the order in which they are tried. CloudHSM and nShield write their IV into the caller's buffer, which the general
+ * profile would not notice, so they come before it (outside FIPS mode they leave the zeros there, and the self-test says
+ * so); a Luna in FIPS mode refuses the caller's IV, so it may come after.
  */
-const PROFILES: readonly Profile[] = [cloudHsmProfile, gcmProfile, lunaFipsProfile, nShieldFipsProfile, cbcHmacProfile];
+const PROFILES: readonly Profile[] = [cloudHsmProfile, nShieldFipsProfile, gcmProfile, lunaFipsProfile, cbcHmacProfile];
 
 /**
  * The profiles that may fit a token, best first. Which one does is settled by trying it (`self-test.ts`): a Luna in FIPS
@@ -22,4 +25,13 @@ const PROFILES: readonly Profile[] = [cloudHsmProfile, gcmProfile, lunaFipsProfi
 export function candidates(wanted: ProfileName, token: TokenFacts): readonly Profile[] {
   if (wanted !== 'auto') return PROFILES.filter((profile) => profile.name === wanted);
   return PROFILES.filter((profile) => profile.suits(token));
+}
+
+/**
+ * The profile that makes known answers which exercise the same mechanisms as opening a ciphertext of `scheme`; undefined
+ * where the token's own profile says that it cannot.
+ */
+export function knownAnswerProfile(own: Profile, scheme: TokenScheme): Profile | undefined {
+  if (scheme === 3) return cbcHmacProfile;
+  return own.scheme === 3 ? undefined : own;
 }

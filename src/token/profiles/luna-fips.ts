@@ -1,5 +1,6 @@
-import { CkrError, constants } from '../pkcs11/module.ts';
+import { constants } from '../pkcs11/module.ts';
 import { gcm, GCM_TAG_BYTES } from './gcm-mechanism.ts';
+import { IvError } from './iv-error.ts';
 import type { Profile } from './types.ts';
 
 const IV_BYTES = 16;
@@ -19,7 +20,10 @@ export const lunaFipsProfile: Profile = {
   async seal(session, key, associatedData, plaintext) {
     const sealedBytes = plaintext.length + GCM_TAG_BYTES + IV_BYTES;
     const out = await session.encrypt(gcm(Buffer.alloc(0), associatedData), key.aes, plaintext, sealedBytes);
-    if (out.length !== sealedBytes) throw new CkrError('C_Encrypt', 'CKR_MECHANISM_PARAM_INVALID');
+    if (out.length !== sealedBytes) {
+      const ivBytes = out.length - plaintext.length - GCM_TAG_BYTES;
+      throw new IvError(`the HSM appended an IV of ${ivBytes} bytes where ${IV_BYTES} are due`);
+    }
     const ivAt = out.length - IV_BYTES;
     return Buffer.concat([out.subarray(ivAt), out.subarray(0, ivAt)]);
   },

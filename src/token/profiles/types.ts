@@ -11,7 +11,7 @@ export interface KeyHandles {
 
 /**
  * How one kind of token encrypts: who makes the IV, where it stands, and how much one call takes. Decryption follows
- * from the ciphertext's scheme alone (`schemes/`), since a token's firmware or FIPS mode may have changed meanwhile.
+ * from the ciphertext's scheme alone (`open-scheme.ts`), since a token's firmware or FIPS mode may have changed meanwhile.
  */
 export interface Profile {
   readonly name: Exclude<ProfileName, 'auto'>;
@@ -21,6 +21,6 @@ export interface Profile {
   readonly maxValueBytes: number | undefined;
   /** Whether a token with these facts may be of this kind. */
   suits(token: TokenFacts): boolean;
-  /** @returns the scheme's body: IV, ciphertext, tag or MAC. Throws CkrError. */
+  /** @returns the scheme's body: IV, ciphertext, tag or MAC. Throws CkrError, IvError. */
   seal(session: Session, key: KeyHandles, associatedData: Buffer, plaintext: Buffer): Promise<Buffer>;
 }

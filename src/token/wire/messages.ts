@@ -6,28 +6,28 @@ import { FrameError } from './frame.ts';
 /**
  * What the frames carry. Encrypt and decrypt are binary, since values travel in them; everything else is JSON.
  *
- *     key id (16) | scheme (1) | milliseconds left (4) | length of associated data (2) | associated data | data
+ *     key id (16) | scheme (1) | expiry (8) | length of associated data (2) | associated data | data
  */
 export interface CryptoRequest {
   /** 32 hex digits. */
   readonly keyId: string;
   readonly scheme: TokenScheme;
-  /** How long the caller still waits, in milliseconds: what starts later is not worth an HSM call. */
-  readonly remainingMs: number;
+  /** When the caller stops waiting, by `monotonicMs()`: what starts later is not worth an HSM call. Whole milliseconds travel. */
+  readonly expiresAt: number;
   readonly associatedData: Buffer;
   /** Plaintext, or the body of a ciphertext. */
   readonly data: Buffer;
 }
 
-const FIXED_BYTES = 23;
+const FIXED_BYTES = 27;
 
 /** @returns the payload's parts; `data` itself is not copied. */
 export function encodeCryptoRequest(request: CryptoRequest): Buffer[] {
   const head = Buffer.allocUnsafe(FIXED_BYTES + request.associatedData.length);
   head.write(request.keyId, 0, 16, 'hex');
   head.writeUInt8(request.scheme, 16);
-  head.writeUInt32BE(Math.max(0, Math.min(0xffffffff, Math.ceil(request.remainingMs))), 17);
-  head.writeUInt16BE(request.associatedData.length, 21);
+  head.writeBigUInt64BE(BigInt(Math.ceil(Math.min(request.expiresAt, Number.MAX_SAFE_INTEGER))), 17);
+  head.writeUInt16BE(request.associatedData.length, 25);
   request.associatedData.copy(head, FIXED_BYTES);
   return [head, request.data];
 }
@@ -37,12 +37,12 @@ export function decodeCryptoRequest(payload: Buffer): CryptoRequest {
   if (payload.length < FIXED_BYTES) throw new FrameError('request is too short');
   const scheme = payload.readUInt8(16);
   if (scheme !== 1 && scheme !== 2 && scheme !== 3) throw new FrameError(`scheme ${scheme} is unknown`);
-  const dataAt = FIXED_BYTES + payload.readUInt16BE(21);
+  const dataAt = FIXED_BYTES + payload.readUInt16BE(25);
   if (dataAt > payload.length) throw new FrameError('associated data is longer than the request');
   return {
     keyId: payload.toString('hex', 0, 16),
     scheme,
-    remainingMs: payload.readUInt32BE(17),
+    expiresAt: Number(payload.readBigUInt64BE(17)),
     associatedData: payload.subarray(FIXED_BYTES, dataAt),
     data: payload.subarray(dataAt),
   };
@@ -54,6 +54,8 @@ export interface OpenRequest {
   readonly stateDir: string;
   /** Keys to have found before it says 'ready'. */
   readonly queries: readonly KeyQuery[];
+  /** After so many failed attempts in a row to reach the token it makes room for a fresh process. */
+  readonly attempts: number;
 }
 
 /** Asks for the listed keys, or for the making of one of them. */
@@ -78,22 +80,20 @@ export interface FailedAnswer {
 export interface StateEvent {
   readonly state: TokenState;
   readonly reason: string;
-  /** Grows with every new connection to the token, so that an answer from before a loss is recognised. */
-  readonly generation: number;
-  /** The listed keys as found when it connected. */
+  /** The listed keys as found last. */
   readonly keys: readonly TokenKey[];
   readonly details: Partial<Pick<TokenReport, 'module' | 'token' | 'profile' | 'sessions'>>;
   /** What calls fail with while the state is 'refused'. */
   readonly failure?: 'pin-refused' | 'pin-not-initialized';
   /** The next attempt is more than a second away, unless an operator does something. */
   readonly paused?: true;
-  /** It ends itself after this: the module needs a fresh process, and nothing crashed. */
+  /** It is to be replaced: the module needs a fresh process, and nothing crashed. */
   readonly wornOut?: true;
   /** Lines for the log, e.g. key attributes that differ; never a secret. */
   readonly notes?: readonly string[];
 }
 
-/** Sent every few seconds in between: the process itself is alive, whatever the module does. */
+/** Sent every second in between: the process itself is alive, whatever the module does. */
 export interface AliveEvent {
   readonly alive: true;
   readonly sessions?: TokenReport['sessions'];

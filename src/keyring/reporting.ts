@@ -1,0 +1,75 @@
+import type { Config, KeyConfig } from '../config/index.ts';
+import { KmsError } from '../errors/index.ts';
+import { ROTATE_FROM, type IvCounts } from './iv-counts.ts';
+import type { KeyMemory } from './key-memory.ts';
+import { idsOf, obstacles, type ListedKey, type SealingChoice } from './listed-keys.ts';
+import type { FoundKeyReport, KeyReport } from './report.ts';
+import type { Uses } from './uses.ts';
+
+/** What reports on keys are made from. */
+export interface ReportSources {
+  readonly memory: KeyMemory;
+  readonly uses: Uses;
+  /** The key that encrypts, or why there is none. */
+  readonly sealing: SealingChoice | KmsError;
+}
+
+/** @param searched false while the token has not been searched for this configuration yet: what is missing is not known. */
+export function keyReport(
+  config: KeyConfig,
+  found: readonly ListedKey[],
+  searched: boolean,
+  sources: ReportSources,
+): KeyReport {
+  const { sealing } = sources;
+  const trouble =
+    config.state === 'active' && sealing instanceof KmsError
+      ? sealing.message
+      : found.length === 0
+        ? 'not on the token'
+        : undefined;
+  return {
+    label: config.label,
+    state: config.state,
+    found: found.map((key) => foundKeyReport(key, sources)),
+    ...(trouble === undefined || !searched ? {} : { problem: trouble }),
+  };
+}
+
+export function foundKeyReport(key: ListedKey, { memory, uses, sealing }: ReportSources): FoundKeyReport {
+  const { ids } = key.token;
+  const writes = sealing instanceof KmsError || sealing.key.token !== key.token ? ids[0]?.id : sealing.keyId;
+  const ordered = [...ids].sort((a, b) => Number(b.id === writes) - Number(a.id === writes));
+  const firstSeen = memory.firstSeen(key.config.label);
+  return {
+    keyIds: ordered.map(({ id }) => id),
+    idKind: ordered[0]?.kind ?? 'cka-id',
+    sizeBits: key.token.sizeBits,
+    scheme: key.token.scheme,
+    attributes: key.token.attributes,
+    problems: [...obstacles(key), ...key.token.sealProblems],
+    usable: obstacles(key).length === 0,
+    ...(firstSeen === undefined ? {} : { firstSeen }),
+    ...uses.of(ordered.map(({ id }) => id)),
+  };
+}
+
+/** What an operator should look at, for status. */
+export function keyWarnings(config: Config, listed: readonly ListedKey[], ivs: IvCounts): string[] {
+  const created = config.keys
+    .filter((key) => key.create)
+    .map(({ label }) => `key "${label}" has create: true; take it out now: state_dir does not outlive the VM`);
+  return [...created, ...listed.flatMap((key) => warningsOn(key, config, ivs))];
+}
+
+function warningsOn({ config: { label, allowUnsafe }, token }: ListedKey, config: Config, ivs: IvCounts): string[] {
+  const warnings = allowUnsafe ? token.unsafe.map((why) => `key "${label}" is allowed though ${why}`) : [];
+  for (const id of idsOf(token)) {
+    const count = ivs.count(id);
+    if (count >= ROTATE_FROM) warnings.push(`key "${label}" has encrypted ${count} values on this host: rotate it`);
+    if (config.retiredKeys.includes(id)) {
+      warnings.push(`key id ${id} is listed ("${label}") and in retired_keys: it counts as listed; take one out`);
+    }
+  }
+  return warnings;
+}

@@ -516,12 +516,15 @@ describe('death', () => {
   test('a hang ends with the process only', async () => {
     faulty.control({ rules: [{ on: 'C_FindObjectsInit', hang: true }] });
     const known = new Set(faulty.counts().processes.map((entry) => entry.pid));
+    const searches = faulty.counts().calls.C_FindObjectsInit;
     const run = drive(1);
     let pid: number | undefined;
-    while (pid === undefined || faulty.counts().logins.at(-1)?.pid !== pid) {
+    while (pid === undefined || faulty.counts().calls.C_FindObjectsInit === searches) {
       await sleep(10);
       pid = faulty.counts().processes.find((entry) => !known.has(entry.pid))?.pid;
     }
+    // Counted first, then the rules are read: a moment for that.
+    await sleep(100);
     faulty.control({});
     assert.equal(await Promise.race([run, sleep(200, 'hangs')]), 'hangs');
     process.kill(pid, 'SIGKILL');

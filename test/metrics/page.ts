@@ -25,8 +25,8 @@ export function readPage(text: string): ReadonlyMap<string, Metric> {
     if (help !== null) {
       current = { name: help[1] ?? '', type: '', help: help[2] ?? '', series: [] };
       metrics.set(current.name, current);
-    } else if (type !== null && current?.name === type[1]) {
-      current.type = type[2] ?? '';
+    } else if (type !== null && type[1] === current?.name) {
+      if (current !== undefined) current.type = type[2] ?? '';
     } else {
       const series = readSeries(line);
       if (current === undefined || !series.name.startsWith(current.name)) throw new Error(`out of place: ${line}`);

@@ -26,6 +26,16 @@ export const COMMANDS: readonly Command[] = [
     load: () => import('./verbs/status.ts'),
   },
   {
+    words: ['doctor'],
+    operands: [],
+    options: {
+      bundle: { type: 'string', hint: 'FILE', help: 'write a support archive without secrets (tar, new file)' },
+      log: { type: 'string', hint: 'FILE', help: "the plugin's log, whose last lines go into the archive" },
+    },
+    summary: 'find out what is wrong, and what to do',
+    load: () => import('./verbs/doctor.ts'),
+  },
+  {
     words: ['roundtrip'],
     operands: [],
     options: {

@@ -1,0 +1,123 @@
+import type { ListenerConfig } from '../../config/index.ts';
+import type { Facts } from '../facts.ts';
+import { credhubPorts, credhubProcess, readProviders, type Provider } from '../look/credhub.ts';
+import { shakeHands } from '../look/handshake.ts';
+import { tcpListens } from '../look/listening.ts';
+import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
+import { refusalOf } from './tls.ts';
+
+const HANDSHAKE_MS = 2_000;
+const RESTART = 'restart it (BOSH: monit restart credhub); it does not try again by itself';
+const IN_MANIFEST = "in CredHub's manifest, credhub.encryption.providers";
+
+/** CredHub where it is on this machine: its provider's settings against ours, and whether it serves. */
+export const credhub: Check = {
+  name: 'credhub',
+  async run(facts) {
+    const read = readProviders(facts.around.credhub);
+    if (read.kind === 'absent') return [ok('CredHub is not on this machine')];
+    if (read.kind === 'trouble') return [unseen(read.why, 'run doctor as root or vcap to have it looked at')];
+    const settings = await settingsTroubles(read.providers, facts);
+    return [...settings, ...serving(facts)];
+  },
+};
+
+async function settingsTroubles(providers: readonly Provider[], facts: Facts): Promise<Finding[]> {
+  const ours = providers.filter(({ type }) => type === 'kms-plugin');
+  const [provider] = ours;
+  if (provider === undefined) {
+    return [
+      warning(
+        'no provider is of type kms-plugin: CredHub does not use this plugin',
+        `add one ${IN_MANIFEST}, if it should`,
+      ),
+    ];
+  }
+  if (ours.length > 1)
+    return [
+      failure(`${ours.length} providers are of type kms-plugin: CredHub's job takes one`, `leave one ${IN_MANIFEST}`),
+    ];
+  const active = providers.flatMap(({ name, keys }) => keys.filter((each) => each.active).map(() => name));
+  if (active.length !== 1) {
+    const seen =
+      active.length === 0 ? 'no key is active' : `${active.length} keys are active (of ${active.join(', ')})`;
+    return [failure(`${seen}: CredHub wants exactly one`, "give exactly one key active: true in CredHub's manifest")];
+  }
+  const troubles = await connectionTroubles(provider, facts);
+  if (troubles.length > 0) return troubles;
+  return [
+    ok(
+      `its provider ${provider.name} has our endpoint, and its ca and host fit our certificate; the active key is of ${active[0] ?? ''}`,
+    ),
+  ];
+}
+
+async function connectionTroubles({ name, endpoint, host, ca }: Provider, facts: Facts): Promise<Finding[]> {
+  if (endpoint === undefined || host === undefined || ca === undefined) {
+    return [failure(`its provider ${name} lacks endpoint, host or ca`, `set all three ${IN_MANIFEST}`)];
+  }
+  if (!endpoint.startsWith('/')) {
+    return [
+      failure(
+        `its endpoint is ${endpoint}, which CredHub takes for the name of a file`,
+        `write the bare path ${IN_MANIFEST}: ${endpoint.replace(/^unix:(\/\/)?/, '')}`,
+      ),
+    ];
+  }
+  if (facts.config === undefined) return [unseen('its endpoint: the configuration is at fault')];
+  const listener = listenerAt(endpoint, facts.config.listeners);
+  if (listener === undefined) {
+    const have = facts.config.listeners.map((each) =>
+      each.endpoint.kind === 'path' ? each.endpoint.path : `@${each.endpoint.name}`,
+    );
+    return [
+      failure(
+        `its endpoint ${endpoint} is no listener of ours (${have.join(', ')})`,
+        `give both the same path: kms-plugin.socket_endpoint, and endpoint ${IN_MANIFEST}`,
+      ),
+    ];
+  }
+  if (listener.tls === undefined)
+    return [
+      failure(
+        `our listener ${listener.name} at its endpoint has no TLS, which CredHub always speaks`,
+        'give that listener tls',
+      ),
+    ];
+  if (!listener.apis.includes('v1beta1'))
+    return [
+      failure(
+        `our listener ${listener.name} at its endpoint does not serve v1beta1, which CredHub speaks`,
+        'add v1beta1 to its apis',
+      ),
+    ];
+  const seen = await shakeHands(endpoint, host, ca, Math.min(HANDSHAKE_MS, facts.leftMs));
+  if (seen.certificate === undefined) return [unseen(`whether it trusts our certificate: ${seen.broken ?? ''}`)];
+  const refusal = refusalOf(seen, host);
+  if (refusal === undefined) return [];
+  return [failure(`with its own ca and host (${host}) ${refusal.seen}`, refusal.mend)];
+}
+
+function listenerAt(endpoint: string, listeners: readonly ListenerConfig[]): ListenerConfig | undefined {
+  return listeners.find((each) => each.endpoint.kind === 'path' && each.endpoint.path === endpoint);
+}
+
+/** A start that failed leaves CredHub's process running, and it serves nothing from then on. */
+function serving(facts: Facts): Finding[] {
+  const { proc, credhub: directory, credhubStart } = facts.around;
+  const process = credhubProcess(proc);
+  if (process === undefined)
+    return [warning('its process is not running, or not to be seen from here', 'start it (BOSH: monit start credhub)')];
+  const silent = credhubPorts(directory, process).filter((port) => tcpListens(proc, port) === false);
+  if (silent.length === 0) return [ok(`its process ${process.pid} runs and serves`)];
+  const age = process.age(proc);
+  const seen = `its process ${process.pid} runs, but nobody listens on port ${silent.join(' and ')}`;
+  if (age !== undefined && age < credhubStart)
+    return [warning(`${seen}: it starts, since ${Math.floor(age)} s`, 'wait and run doctor again')];
+  return [
+    failure(
+      `${seen}: it is stuck at its start, which failed when it first called the plugin, or another of its parts`,
+      `mend what fails above, then ${RESTART}`,
+    ),
+  ];
+}

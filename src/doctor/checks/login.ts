@@ -1,0 +1,63 @@
+import type { Facts } from '../facts.ts';
+import { stageOf } from '../stage.ts';
+import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
+
+const LOOK = 'put the right PIN into pin_file; if the one there is right, run kms-plugin pin clear (docs/pin.md)';
+
+/** Logged in or not, and what is remembered of PINs. Doctor itself never tries a PIN that was refused. */
+export const login: Check = {
+  name: 'login',
+  async run(facts) {
+    const view = await facts.token();
+    const memory = remembered(facts);
+    if (view.by === 'nobody') return [unseen(view.why), ...memory];
+    const { report } = view;
+    if (stageOf(report) === 'login') return [failure(report.reason, mendFor(report.reason)), ...memory];
+    if (report.state !== 'ready') return [unseen(`it stops at the ${stageOf(report) ?? 'token'}`), ...memory];
+    if (facts.config?.token.login === 'none') return [ok('no login, as configured (login: none)')];
+    return [ok(`logged in to ${report.token?.label ?? 'the token'}`), ...memory];
+  },
+};
+
+function mendFor(reason: string): string {
+  if (/CKR_PIN_LOCKED|has locked/.test(reason))
+    return "have the HSM's security officer unlock the PIN, then run kms-plugin pin clear";
+  if (reason.includes('allows one last try'))
+    return "log in once with the HSM's own tool and the right PIN, which resets the count";
+  if (reason.includes('CKR_PIN_EXPIRED')) return 'change the PIN on the token and in pin_file';
+  if (reason.includes('no user PIN')) return "set the user PIN with the HSM's own tool; the plugin notices";
+  if (/damaged|full of/.test(reason))
+    return 'make sure that the PIN in pin_file is right, then run kms-plugin pin clear';
+  if (/state_dir|ENOSPC|EROFS/.test(reason))
+    return 'make room in state_dir, or make it writable for the plugin: without the memory of PINs it tries none';
+  if (reason.includes('C_Login'))
+    return 'look at the HSM: it failed during the login, and said nothing about the PIN; the plugin goes on trying';
+  return LOOK;
+}
+
+function remembered(facts: Facts): Finding[] {
+  const pins = facts.pins();
+  if (pins.kind === 'trouble')
+    return [
+      failure(
+        `the memory of PINs cannot be read: ${pins.why}`,
+        'make sure that the PIN in pin_file is right, then run kms-plugin pin clear',
+      ),
+    ];
+  const refused = pins.pins.filter(({ state }) => state === 'refused');
+  const cutOff = pins.pins.filter(({ state }) => state === 'cut-off');
+  return [
+    ...refused.map(({ serial, ckr, when }) =>
+      warning(
+        `a PIN for the token ${serial} was refused (${ckr ?? 'no code'}) at ${when} and is not tried again`,
+        `another PIN in pin_file is tried; ${LOOK}`,
+      ),
+    ),
+    ...cutOff.map(({ serial, when }) =>
+      warning(
+        `a login to the token ${serial} was cut off at ${when}`,
+        'if it hangs each time, look at the HSM; kms-plugin pin shows more',
+      ),
+    ),
+  ];
+}

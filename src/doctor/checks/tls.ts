@@ -1,0 +1,116 @@
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type { ListenerConfig, ListenerTls } from '../../config/index.ts';
+import type { Facts } from '../facts.ts';
+import { shakeHands, type Handshake } from '../look/handshake.ts';
+import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
+import { RELOAD } from '../words.ts';
+
+const HANDSHAKE_MS = 2_000;
+const WARN_MS = 30 * 86_400_000;
+
+/** For each listener with TLS: the handshake that CredHub would make, and what it would say. */
+export const tls: Check = {
+  name: 'tls',
+  async run(facts) {
+    if (facts.config === undefined) return [unseen('the configuration is at fault')];
+    const withTls = facts.config.listeners.filter((listener) => listener.tls !== undefined);
+    if (withTls.length === 0) return [ok('no listener has TLS, as for kube-apiserver; CredHub needs it')];
+    return (await Promise.all(withTls.map((listener) => examine(facts, listener)))).flat();
+  },
+};
+
+async function examine(facts: Facts, listener: ListenerConfig): Promise<Finding[]> {
+  const { name, tls: settings, endpoint } = listener;
+  if (settings?.caFile === undefined || settings.host === undefined) {
+    return [unseen(`${name} has no tls.ca and tls.host`, 'set both to what CredHub has as ca and host')];
+  }
+  const target = endpoint.kind === 'path' ? endpoint.path : `\0${endpoint.name}`;
+  const ca = readFileSync(settings.caFile);
+  const seen = await shakeHands(target, settings.host, ca, Math.min(HANDSHAKE_MS, facts.leftMs));
+  if (seen.certificate === undefined) return [broken(name, seen)];
+  const refusal = refusalOf(seen, settings.host);
+  const outdated = isOutdated(seen, settings);
+  if (refusal !== undefined) {
+    const mend = outdated
+      ? `the file ${settings.certificateFile} has another certificate by now: ${RELOAD}`
+      : refusal.mend;
+    return [failure(`${name}: ${refusal.seen}`, mend)];
+  }
+  const until = new Date(seen.certificate.valid_to);
+  const good = `${name}: ${seen.protocol ?? 'TLS'}, the certificate names ${settings.host}, ca trusts it, valid until ${until.toISOString().slice(0, 10)}`;
+  const left = until.getTime() - facts.around.now().getTime();
+  return [
+    ok(good),
+    ...(outdated ? [warning(`${name}: the service still serves an older certificate than the file's`, RELOAD)] : []),
+    ...(left < WARN_MS
+      ? [warning(`${name}: the certificate runs out on ${until.toISOString()}`, `renew it, then ${RELOAD}`)]
+      : []),
+  ];
+}
+
+function broken(name: string, { broken: why }: Handshake): Finding {
+  if (/ENOENT|ECONNREFUSED/.test(why ?? '')) return unseen(`${name}: nobody listens`);
+  return failure(
+    `${name}: no TLS handshake (${why ?? 'no certificate'})`,
+    'if the socket is at fault, mend that first; else restart the service and look at its log',
+  );
+}
+
+/** What CredHub (grpc-java, the Java runtime's own trust manager) says to such a certificate. */
+export function refusalOf(
+  { refused, certificate }: Handshake,
+  host: string,
+): { seen: string; mend: string } | undefined {
+  if (refused === undefined) return undefined;
+  const says = (why: string, java: string): string =>
+    `CredHub would refuse the certificate: ${why} ("${java}" in its log)`;
+  switch (refused) {
+    case 'CERT_HAS_EXPIRED':
+      return {
+        seen: says(
+          `it, or its ca, has run out (${certificate?.valid_to ?? ''})`,
+          'PKIX path validation failed: validity check failed',
+        ),
+        mend: `renew the certificate, then ${RELOAD}`,
+      };
+    case 'CERT_NOT_YET_VALID':
+      return {
+        seen: says(
+          `it, or its ca, begins later (${certificate?.valid_from ?? ''})`,
+          'PKIX path validation failed: validity check failed',
+        ),
+        mend: "set this host's clock, or make the certificate again",
+      };
+    case 'ERR_TLS_CERT_ALTNAME_INVALID':
+      return {
+        seen: says(
+          `it does not name ${host} (${certificate?.subjectaltname ?? 'no subject alternative name'})`,
+          `No subject alternative DNS name matching ${host} found`,
+        ),
+        mend: `make the certificate with the DNS subject alternative name ${host}, or set host to a name that it has, here and in CredHub`,
+      };
+    case 'UNABLE_TO_VERIFY_LEAF_SIGNATURE':
+    case 'UNABLE_TO_GET_ISSUER_CERT':
+    case 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY':
+    case 'SELF_SIGNED_CERT_IN_CHAIN':
+    case 'DEPTH_ZERO_SELF_SIGNED_CERT':
+      return {
+        seen: says(
+          'it was not signed by ca',
+          'PKIX path building failed: unable to find valid certification path to requested target',
+        ),
+        mend: 'give ca the CA that signed the certificate, here and in CredHub, or sign the certificate with it',
+      };
+    default:
+      return { seen: `CredHub would refuse the certificate (${refused})`, mend: 'make a new certificate' };
+  }
+}
+
+function isOutdated({ certificate }: Handshake, { certificateFile }: ListenerTls): boolean {
+  try {
+    return new X509Certificate(readFileSync(certificateFile)).fingerprint256 !== certificate?.fingerprint256;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,52 @@
+import { RoundTripError } from '../../api/index.ts';
+import type { Facts } from '../facts.ts';
+import { stageOf } from '../stage.ts';
+import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
+
+/** A start within this time counts as recent, in milliseconds. */
+const RECENT_MS = 3_600_000;
+
+/** The process that holds the vendor's module: alive, answering, not restarted lately. */
+export const tokenProcess: Check = {
+  name: 'token process',
+  async run(facts) {
+    const view = await facts.token();
+    if (view.by === 'nobody') return [unseen(view.why)];
+    const { report } = view;
+    const { pid, restarts, started } = report.process;
+    if (stageOf(report) === 'token process') {
+      const hangs = /has not answered|hangs/.test(report.reason);
+      const mend = hangs
+        ? "look at the HSM, the network to it and the vendor's client log; the plugin ends the process by itself after token.vendor_timeout and tries again"
+        : "the vendor's module ends the process: look for its words in the plugin's log, update or replace the HSM's client software";
+      return [failure(report.reason, mend)];
+    }
+    if (view.by === 'doctor') return [ok("the service is down; doctor's own token process starts and answers")];
+    const stuck = (await facts.tokenProcess())?.stuck;
+    if (stuck !== undefined)
+      return [failure(`process ${pid ?? ''} ${stuck}`, 'end it (kill -9): the plugin starts a successor')];
+    const silent = report.state === 'ready' ? await hungCall(facts) : undefined;
+    if (silent !== undefined) return [silent];
+    return [ok(`process ${pid ?? 'none'} answers, ${restarts} restarts`), ...recently(restarts, started, facts)];
+  },
+};
+
+/** A value that does not come back while the token counts as ready: native code hangs, though the process still beats. */
+async function hungCall(facts: Facts): Promise<Finding | undefined> {
+  const trips = await facts.trips();
+  const late = trips.filter(({ result }) => result instanceof RoundTripError && result.status === 'DEADLINE_EXCEEDED');
+  if (late.length === 0 || late.length < trips.length) return undefined;
+  return failure(
+    'it lives, but no call comes back from the PKCS#11 module: it hangs in the HSM, the network to it, or the client library',
+    "look at the HSM and the vendor's client log; the plugin ends the process by itself after 30 s or twice token.vendor_timeout and tries again",
+  );
+}
+
+function recently(restarts: number, started: string | undefined, facts: Facts): Finding[] {
+  if (restarts === 0 || started === undefined) return [];
+  if (facts.around.now().getTime() - Date.parse(started) > RECENT_MS) return [];
+  const seen = `it was started anew at ${started}, ${restarts} times since the service started`;
+  return [
+    warning(seen, "calls were sent again, nothing is lost; the plugin's log says how the one before ended (KMS-2001)"),
+  ];
+}

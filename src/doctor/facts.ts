@@ -1,0 +1,233 @@
+import { existsSync, lstatSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { roundTrip, RoundTripError, type RoundTrip } from '../api/index.ts';
+import { checkConfig, locateService, type ApiName, type Config, type ConfigCheck } from '../config/index.ts';
+import type { ListenerConfig, ServicePlace } from '../config/index.ts';
+import { ControlClient, ServiceUnavailableError, type StatusReport } from '../control/index.ts';
+import type { KeyReport, Keyring, KeyringHealth } from '../keyring/index.ts';
+import type { Log } from '../log/index.ts';
+import { describePins, type PinRecord, type TokenReport } from '../token/index.ts';
+import { unixListeners, type UnixListeners } from './look/listening.ts';
+import { allProcesses, Process } from './look/processes.ts';
+import type { Surroundings } from './surroundings.ts';
+
+/** The running service's answer on its control socket, or why there is none. */
+export type Service =
+  | { readonly kind: 'up'; readonly status: StatusReport }
+  | { readonly kind: 'down' | 'stuck' | 'forbidden' | 'confused' | 'nowhere'; readonly message: string };
+
+/** The token as the service sees it or, when that is down, as a token process of doctor's own does. */
+export type TokenView =
+  | {
+      readonly by: 'service' | 'doctor';
+      readonly report: TokenReport;
+      readonly health: KeyringHealth;
+      readonly keys: readonly KeyReport[];
+    }
+  | { readonly by: 'nobody'; readonly why: string };
+
+/** One value's way through one listener and back. */
+export interface Trip {
+  readonly listener: ListenerConfig;
+  readonly api: ApiName;
+  readonly result: RoundTrip | RoundTripError | Error;
+}
+
+export type Pins =
+  { readonly kind: 'known'; readonly pins: readonly PinRecord[] } | { readonly kind: 'trouble'; readonly why: string };
+
+/** The service answers from memory: one that takes so long, in milliseconds, does not work. */
+const STATUS_MS = 2_000;
+/** Longest round trip, in milliseconds. */
+const TRIP_MS = 3_000;
+/** Kept back for what comes after the slowest look, in milliseconds. */
+const SPARE_MS = 500;
+/** A token that is away is given so long to come, a ready one to have its keys found, in milliseconds. */
+const SETTLE_MS = 1_000;
+
+/**
+ * What several checks need to know, each found out once, when first asked for. Nothing here throws or waits beyond the
+ * time that doctor has.
+ */
+export class Facts {
+  readonly configFile: string;
+  readonly around: Surroundings;
+  readonly configCheck: ConfigCheck;
+  readonly place: ServicePlace | undefined;
+  /** `performance.now()` when it began, and when everything must have ended. */
+  readonly began = performance.now();
+  readonly ends: number;
+  readonly #known = new Map<string, unknown>();
+
+  /** @param withinMs how long everything may take. */
+  constructor(configFile: string, around: Surroundings, withinMs: number) {
+    this.configFile = configFile;
+    this.around = around;
+    this.ends = this.began + withinMs;
+    this.configCheck = checkConfig(configFile);
+    this.place = this.config ?? placeOf(configFile);
+  }
+
+  /** Undefined when it has faults. */
+  get config(): Config | undefined {
+    return this.configCheck.config;
+  }
+
+  /** Milliseconds left; what comes afterwards keeps a little. */
+  get leftMs(): number {
+    return Math.max(200, this.ends - performance.now() - SPARE_MS);
+  }
+
+  service(): Promise<Service> {
+    return this.#once('service', async (): Promise<Service> => {
+      if (this.place === undefined) return { kind: 'nowhere', message: 'the configuration does not say where it is' };
+      try {
+        const client = new ControlClient(this.place.controlSocket, Math.min(STATUS_MS, this.leftMs));
+        return { kind: 'up', status: await client.status() };
+      } catch (error) {
+        const kind = error instanceof ServiceUnavailableError ? error.why : 'confused';
+        return { kind, message: (error as Error).message };
+      }
+    });
+  }
+
+  token(): Promise<TokenView> {
+    return this.#once('token', async (): Promise<TokenView> => {
+      const service = await this.service();
+      if (service.kind === 'up') {
+        const { token, health, keys } = service.status;
+        return { by: 'service', report: token, health, keys };
+      }
+      if (service.kind !== 'down') return { by: 'nobody', why: 'the service has the token and does not answer' };
+      return this.#ownToken();
+    });
+  }
+
+  trips(): Promise<readonly Trip[]> {
+    return this.#once('trips', () =>
+      Promise.all(
+        (this.config?.listeners ?? []).flatMap((listener) =>
+          listener.apis.map(async (api) => ({ listener, api, result: await this.#trip(listener, api) })),
+        ),
+      ),
+    );
+  }
+
+  pins(): Pins {
+    return this.#once('pins', () => {
+      if (this.place === undefined)
+        return { kind: 'trouble', why: 'the configuration does not say where state_dir is' };
+      try {
+        return { kind: 'known', pins: describePins(this.place.stateDir) };
+      } catch (error) {
+        return { kind: 'trouble', why: (error as Error).message };
+      }
+    });
+  }
+
+  /** Who listens on a Unix socket: a path, or an abstract name with a leading "@". */
+  listenersAt(name: string): UnixListeners {
+    return this.#once(`listening ${name}`, () => unixListeners(this.around.proc, name));
+  }
+
+  /** The plugin process as this host numbers it: BPM's containers have pid namespaces of their own. */
+  async pluginProcess(): Promise<Process | undefined> {
+    const [listening] = this.place === undefined ? [] : this.listenersAt(this.place.controlSocket).processes;
+    if (listening !== undefined) return listening;
+    const service = await this.service();
+    return service.kind === 'up' ? new Process(this.around.proc, service.status.pid) : undefined;
+  }
+
+  async tokenProcess(): Promise<Process | undefined> {
+    const service = await this.service();
+    const plugin = await this.pluginProcess();
+    if (service.kind !== 'up' || plugin === undefined) return undefined;
+    const { pid } = service.status.token.process;
+    return allProcesses(this.around.proc).find(
+      (process) => process.innerPid === pid && process.field('PPid') === String(plugin.pid),
+    );
+  }
+
+  #once<T>(name: string, find: () => T): T {
+    if (!this.#known.has(name)) this.#known.set(name, find());
+    return this.#known.get(name) as T;
+  }
+
+  async #trip(listener: ListenerConfig, api: ApiName): Promise<Trip['result']> {
+    const plaintext = randomBytes(32);
+    try {
+      const trip = await roundTrip(listener, { api, plaintext, deadlineMs: Math.min(TRIP_MS, this.leftMs) });
+      if (trip.plaintext.equals(plaintext)) return trip;
+      return new RoundTripError('Decrypt', 'wrong answer', 'another value came back than was encrypted');
+    } catch (error) {
+      return error instanceof Error ? error : new Error(String(error));
+    }
+  }
+
+  /** A token process of our own, if that is safe: it must not cost a login whose outcome nobody could remember. */
+  #ownToken(): Promise<TokenView> | TokenView {
+    const config = this.config;
+    if (config === undefined) return { by: 'nobody', why: 'the service is down and the configuration is at fault' };
+    if (!existsSync(config.stateDir)) {
+      return { by: 'nobody', why: 'the service is down, and without state_dir nothing may be tried with the PIN' };
+    }
+    const pins = this.pins();
+    if (pins.kind === 'known' && pins.pins.some(({ state }) => state === 'cut-off')) {
+      return { by: 'nobody', why: 'the service is down, and a login was cut off, which doctor does not repeat' };
+    }
+    // Resolved before the process has ended, which it may not do when its module hangs.
+    return new Promise((resolve) => {
+      this.around
+        .withOwnToken(config, SILENT, async ({ token, keyring }) => {
+          await settled(keyring, this.leftMs);
+          resolve({ by: 'doctor', report: token.report(), health: keyring.health(), keys: keyring.keys() });
+        })
+        .catch((error: unknown) => {
+          const why = `the service is down, and no token process can be started: ${(error as Error).message}`;
+          resolve({ by: 'nobody', why });
+        });
+    });
+  }
+}
+
+const nothing = (): void => undefined;
+/** What it would log is in the token's report. */
+const SILENT: Log = { error: nothing, warn: nothing, info: nothing, debug: nothing };
+
+function placeOf(configFile: string): ServicePlace | undefined {
+  try {
+    return locateService(configFile);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Until the keyring is well, the PIN is refused, or it does not get better. */
+function settled(keyring: Keyring, withinMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    let settling: NodeJS.Timeout | undefined;
+    const done = (): void => {
+      clearTimeout(all);
+      clearTimeout(settling);
+      stop();
+      resolve();
+    };
+    const look = (): void => {
+      const { ok, availability } = keyring.health();
+      if (ok || availability === 'refused') done();
+      else if (availability !== 'starting') settling ??= setTimeout(done, SETTLE_MS);
+    };
+    const all = setTimeout(done, withinMs);
+    const stop = keyring.onChange(look);
+    look();
+  });
+}
+
+/** A file's type, mode and owner without following a link; undefined when there is none or it cannot be seen. */
+export function lookAt(file: string): ReturnType<typeof lstatSync> {
+  try {
+    return lstatSync(file, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
+}

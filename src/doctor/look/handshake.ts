@@ -1,0 +1,54 @@
+import { connect as connectTls, type PeerCertificate } from 'node:tls';
+import { createConnection } from 'node:net';
+
+/** How a client that trusts one CA alone and expects one name sees the server behind a socket. */
+export interface Handshake {
+  /** The certificate that was served; undefined when there was no handshake. */
+  readonly certificate: PeerCertificate | undefined;
+  readonly protocol: string | undefined;
+  /** Node's code for what is wrong with the certificate; undefined when nothing is. */
+  readonly refused: string | undefined;
+  /** Why there was no handshake. */
+  readonly broken: string | undefined;
+}
+
+/** @param socketPath a path, or an abstract name with its leading NUL. */
+export function shakeHands(
+  socketPath: string,
+  host: string,
+  ca: string | Buffer,
+  withinMs: number,
+): Promise<Handshake> {
+  return new Promise((resolve) => {
+    const raw = createConnection({ path: socketPath });
+    const end = (result: Partial<Handshake>): void => {
+      clearTimeout(timer);
+      raw.destroy();
+      resolve({ certificate: undefined, protocol: undefined, refused: undefined, broken: undefined, ...result });
+    };
+    const timer = setTimeout(() => end({ broken: `no answer within ${withinMs / 1000} s` }), withinMs);
+    raw.on('error', (error) => end({ broken: error.message }));
+    try {
+      const socket = connectTls(
+        { socket: raw, servername: host, ca, ALPNProtocols: ['h2'], rejectUnauthorized: false, minVersion: 'TLSv1.2' },
+        () => {
+          const error = socket.authorizationError as Error | string | null | undefined;
+          end({
+            certificate: socket.getPeerCertificate(true),
+            protocol: socket.getProtocol() ?? undefined,
+            refused: codeOf(error),
+            ...(socket.alpnProtocol === 'h2' ? {} : { broken: 'the server does not speak HTTP/2 there' }),
+          });
+        },
+      );
+      socket.on('error', (error: Error) => end({ broken: error.message }));
+    } catch (error) {
+      end({ broken: (error as Error).message });
+    }
+  });
+}
+
+function codeOf(error: Error | string | null | undefined): string | undefined {
+  if (error === null || error === undefined) return undefined;
+  return typeof error === 'string' ? error : ((error as NodeJS.ErrnoException).code ?? error.message);
+}

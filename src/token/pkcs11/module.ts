@@ -50,11 +50,16 @@ export const handleToNumber = (handle: Handle): number => Number(handle.readBigU
 export class Pkcs11Module {
   readonly path: string;
   readonly native = new pkcs11js.PKCS11();
+  readonly #initArgs: string | undefined;
   #initialized = false;
 
-  /** Throws CkrError when the library cannot be loaded; its message then holds the dynamic linker's words. */
-  constructor(path: string) {
+  /**
+   * @param initArgs text for C_Initialize, which NSS takes in a field of its own.
+   * Throws CkrError when the library cannot be loaded; its message then holds the dynamic linker's words.
+   */
+  constructor(path: string, initArgs?: string) {
     this.path = path;
+    this.#initArgs = initArgs;
     call('dlopen', () => this.native.load(path));
   }
 
@@ -64,11 +69,13 @@ export class Pkcs11Module {
 
   /** C_Initialize with CKF_OS_LOCKING_OK, since several threads call (section 5.4); without arguments where that is refused. */
   initialize(): void {
+    // pkcs11js 2.1.7 drops the last character.
+    const parameters = this.#initArgs === undefined ? {} : { libraryParameters: `${this.#initArgs} ` };
     try {
-      this.native.C_Initialize({ flags: pkcs11js.CKF_OS_LOCKING_OK });
+      this.native.C_Initialize({ flags: pkcs11js.CKF_OS_LOCKING_OK, ...parameters });
     } catch (thrown) {
       const error = toCkrError('C_Initialize', thrown);
-      if (error.ckr === 'CKR_ARGUMENTS_BAD' || error.ckr === 'CKR_CANT_LOCK') {
+      if (this.#initArgs === undefined && (error.ckr === 'CKR_ARGUMENTS_BAD' || error.ckr === 'CKR_CANT_LOCK')) {
         call('C_Initialize', () => this.native.C_Initialize());
       } else if (error.ckr !== 'CKR_CRYPTOKI_ALREADY_INITIALIZED') {
         throw error;

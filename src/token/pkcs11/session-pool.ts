@@ -1,4 +1,4 @@
-import { CkrError, type Handle, type Pkcs11Module } from './module.ts';
+import { CkrError, type Handle, type Pkcs11Module, type TokenFacts } from './module.ts';
 import { Session } from './session.ts';
 
 /** How long a token that had no more sessions to give is not asked for more, in milliseconds. */
@@ -10,7 +10,7 @@ const FULL_MS = 10_000;
  */
 export class SessionPool {
   readonly #module: Pkcs11Module;
-  readonly #slot: Handle;
+  readonly #token: Pick<TokenFacts, 'slot' | 'mechanisms'>;
   readonly #idle: Session[] = [];
   readonly #waiting: { resolve: (session: Session) => void; reject: (error: Error) => void }[] = [];
   readonly #busy = new Set<Session>();
@@ -20,9 +20,9 @@ export class SessionPool {
   #limitedUntil = 0;
   #closed = false;
 
-  constructor(module: Pkcs11Module, slot: Handle, limit: number) {
+  constructor(module: Pkcs11Module, token: Pick<TokenFacts, 'slot' | 'mechanisms'>, limit: number) {
     this.#module = module;
-    this.#slot = slot;
+    this.#token = token;
     this.#configured = Math.max(1, limit);
     this.#limit = this.#configured;
   }
@@ -56,7 +56,7 @@ export class SessionPool {
     return this.use(async (replaced) => {
       replaced.tainted = true;
       replaced.close();
-      const session = this.#module.openSession(this.#slot, { writable: true });
+      const session = this.#module.openSession(this.#token.slot, { writable: true });
       try {
         return await work(session);
       } finally {
@@ -88,8 +88,9 @@ export class SessionPool {
   #openOne(): Session | undefined {
     if (this.#limit < this.#configured && performance.now() > this.#limitedUntil) this.#limit = this.#configured;
     if (this.open >= this.#limit) return undefined;
+    const { slot, mechanisms } = this.#token;
     try {
-      return new Session(this.#module, this.#module.openSession(this.#slot, { writable: false }));
+      return new Session(this.#module, this.#module.openSession(slot, { writable: false }), mechanisms);
     } catch (error) {
       // Somebody else holds sessions of this token: make do with what there is.
       if (error instanceof CkrError && error.ckr === 'CKR_SESSION_COUNT' && this.open > 0) {

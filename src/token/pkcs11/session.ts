@@ -15,6 +15,8 @@ const inUse = new Set<readonly unknown[]>();
  */
 export class Session {
   readonly handle: Handle;
+  /** What the token can do. */
+  readonly mechanisms: ReadonlySet<number>;
   readonly #module: Pkcs11Module;
   /** Key ids whose handles were checked on this session. */
   readonly verifiedKeys = new Set<string>();
@@ -22,9 +24,10 @@ export class Session {
   tainted = false;
   #closed = false;
 
-  constructor(module: Pkcs11Module, handle: Handle) {
+  constructor(module: Pkcs11Module, handle: Handle, mechanisms: ReadonlySet<number>) {
     this.#module = module;
     this.handle = handle;
+    this.mechanisms = mechanisms;
   }
 
   /** @param outBytes room for the output; more than it needs does no harm. */

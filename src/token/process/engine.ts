@@ -212,7 +212,7 @@ export class Engine {
   }
 
   #freshModule(failures: number): Pkcs11Module {
-    this.#module ??= new Pkcs11Module(this.#settings.token.module);
+    this.#module ??= new Pkcs11Module(this.#settings.token.module, this.#settings.token.initArgs);
     if (this.#module.initialized && failures >= REINITIALIZE_FROM && this.#inside === 0) {
       try {
         this.#module.finalize();

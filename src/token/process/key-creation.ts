@@ -8,6 +8,7 @@ const MAC_KEY_BYTES = 32;
 /** What a token may not know or allow; left out one after the other where it refuses the template. */
 const OPTIONAL_ATTRIBUTES: readonly number[] = [
   constants.CKA_MODIFIABLE,
+  constants.CKA_DERIVE,
   constants.CKA_WRAP,
   constants.CKA_UNWRAP,
   constants.CKA_ID,
@@ -80,6 +81,8 @@ const insideOnly = (label: string): Template => [
   { type: constants.CKA_EXTRACTABLE, value: false },
   { type: constants.CKA_WRAP, value: false },
   { type: constants.CKA_UNWRAP, value: false },
+  // openCryptoki lets a generic secret derive unless told otherwise.
+  { type: constants.CKA_DERIVE, value: false },
   { type: constants.CKA_MODIFIABLE, value: false },
 ];
 

@@ -21,6 +21,7 @@ const SECRET_ATTRIBUTES = {
   decrypt: constants.CKA_DECRYPT,
   wrap: constants.CKA_WRAP,
   unwrap: constants.CKA_UNWRAP,
+  derive: constants.CKA_DERIVE,
   local: constants.CKA_LOCAL,
   modifiable: constants.CKA_MODIFIABLE,
 } as const;

@@ -1,5 +1,5 @@
 import { timingSafeEqual } from 'node:crypto';
-import { CBC_IV_BYTES, MAC_BYTES } from '../profiles/cbc-hmac.ts';
+import { CBC_IV_BYTES, cbcDecrypt, MAC_BYTES } from '../profiles/cbc-mechanism.ts';
 import { gcm } from '../profiles/gcm-mechanism.ts';
 import type { KeyHandles } from '../profiles/index.ts';
 import type { TokenScheme } from '../types.ts';
@@ -34,9 +34,8 @@ async function openCbcHmac(session: Session, key: KeyHandles, associatedData: Bu
   if (expected.length !== MAC_BYTES || !timingSafeEqual(expected, body.subarray(macAt))) {
     throw new CkrError('HMAC', 'CKR_SIGNATURE_INVALID');
   }
-  return session.decrypt(
-    { mechanism: constants.CKM_AES_CBC_PAD, parameter: body.subarray(0, CBC_IV_BYTES) },
-    key.aes,
-    body.subarray(CBC_IV_BYTES, macAt),
-  );
+  const iv = body.subarray(0, CBC_IV_BYTES);
+  const plaintext = await cbcDecrypt(session, key, iv, body.subarray(CBC_IV_BYTES, macAt));
+  if (plaintext === undefined) throw new CkrError('padding', 'CKR_FUNCTION_FAILED');
+  return plaintext;
 }

@@ -115,7 +115,7 @@ export class Partition {
       await login(token, anchor);
       // The anchor is one of the token's sessions, and another program may want one, too.
       const room = token.maxSessions === undefined ? settings.sessions : Math.max(1, token.maxSessions - 1);
-      const pool = new SessionPool(module, token.slot, Math.min(settings.sessions, room));
+      const pool = new SessionPool(module, token, Math.min(settings.sessions, room));
       try {
         const profiles = { wanted: settings.profile, first: profile };
         const partition = new Partition(module, token, anchor, pool, profiles);
@@ -153,7 +153,7 @@ export class Partition {
   /** Searches for listed keys, and tries the profile on the first that can be used. Throws CkrError, PartitionError. */
   async search(queries: readonly KeyQuery[]): Promise<void> {
     let keys = await this.#searchWith(this.#profile, queries);
-    // Without a login a search finds no private key, and says so with CKR_OK.
+    // Without a login, or where the token is gone, a search finds nothing and says CKR_OK.
     this.checkSession();
     const probe = keys.find((found) => found.key.problems.length === 0 && found.key.attributes['encrypt'] !== false);
     const [handles] = probe === undefined ? [] : [...probe.handles.values()];
@@ -207,6 +207,7 @@ export class Partition {
 
   /** Cheap sign of life for a partition without keys. Throws CkrError. */
   checkSession(): void {
+    this.module.token(this.token.slot);
     if (this.module.loggedIn(this.#anchor) !== this.#loggedIn) {
       throw new CkrError('C_GetSessionInfo', 'CKR_USER_NOT_LOGGED_IN');
     }

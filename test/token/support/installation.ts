@@ -54,26 +54,21 @@ export interface Host {
   close(): Promise<void>;
 }
 
-export class Bench {
-  readonly hsm: Hsm;
-  readonly faulty: FaultyModule;
-  readonly #directory: string;
+/** How a token is reached. */
+export type Reach = Pick<TokenConfig, 'module' | 'partition' | 'environment' | 'initArgs'> & {
+  readonly pinFile: string;
+};
+
+/** Plugins on one token, with a directory for their state. */
+export class Hosts {
+  readonly #reach: Reach;
+  readonly #directory = mkdtempSync(path.join(tmpdir(), 'hosts-'));
   readonly #hosts: Host[] = [];
   #states = 0;
 
-  private constructor(hsm: Hsm, faulty: FaultyModule) {
-    this.hsm = hsm;
-    this.faulty = faulty;
-    this.#directory = mkdtempSync(path.join(tmpdir(), 'bench-'));
-  }
-
-  /** A SoftHSM2 token with these keys behind the faulty module. */
-  static async make(keys: Readonly<Record<string, KeyOptions>> = { active: {} }): Promise<Bench> {
+  constructor(reach: Reach) {
     ensureBundle();
-    const hsm = await makeSoftHsm();
-    if (Object.keys(keys).length > 0) await hsm.makeKeys(keys);
-    hsm.userPinFile();
-    return new Bench(hsm, faultyModule({ inner: hsm.module, innerEnv: hsm.environment }));
+    this.#reach = reach;
   }
 
   config(wishes: Wishes, stateDir: string): Config {
@@ -84,17 +79,7 @@ export class Bench {
       stateDir,
       controlSocket: path.join(stateDir, 'control.sock'),
       listeners: [],
-      token: {
-        module: this.faulty.path,
-        partition: { by: 'label', label: this.hsm.label },
-        login: 'user',
-        pinFile: path.join(this.hsm.directory, 'pin'),
-        environment: this.faulty.environment,
-        profile: 'auto',
-        sessions: 8,
-        vendorTimeoutMs: 20_000,
-        ...wishes.token,
-      },
+      token: { ...this.#reach, login: 'user', profile: 'auto', sessions: 8, vendorTimeoutMs: 20_000, ...wishes.token },
       keys: keys.map((key, index) => ({
         state: index === 0 ? 'active' : 'decrypt',
         create: false,
@@ -160,17 +145,49 @@ export class Bench {
     return host;
   }
 
+  async closeAll(): Promise<void> {
+    await Promise.all(this.#hosts.splice(0).map((host) => host.close()));
+  }
+
+  removeState(): void {
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+}
+
+/** A SoftHSM2 token behind the faulty module. */
+export class Bench extends Hosts {
+  readonly hsm: Hsm;
+  readonly faulty: FaultyModule;
+
+  private constructor(hsm: Hsm, faulty: FaultyModule) {
+    super({
+      module: faulty.path,
+      partition: { by: 'label', label: hsm.label },
+      environment: faulty.environment,
+      pinFile: hsm.userPinFile(),
+    });
+    this.hsm = hsm;
+    this.faulty = faulty;
+  }
+
+  /** A new token with these keys. */
+  static async make(keys: Readonly<Record<string, KeyOptions>> = { active: {} }): Promise<Bench> {
+    const hsm = await makeSoftHsm();
+    if (Object.keys(keys).length > 0) await hsm.makeKeys(keys);
+    return new Bench(hsm, faultyModule({ inner: hsm.module, innerEnv: hsm.environment }));
+  }
+
   /** Closes every host and makes the module behave, for the next test on the same token. */
   async reset(): Promise<void> {
     this.faulty.control({});
-    await Promise.all(this.#hosts.splice(0).map((host) => host.close()));
+    await this.closeAll();
   }
 
   async cleanup(): Promise<void> {
     await this.reset();
     this.faulty.cleanup();
     await this.hsm.cleanup();
-    rmSync(this.#directory, { recursive: true, force: true });
+    this.removeState();
   }
 }
 

@@ -58,7 +58,8 @@ release_layout() {
   done < <(blobs_listed)
 
   mkdir -p "$source/trial" "$source/pkcs11js"
-  cp -R "$root/dist" "$source/dist"
+  # Another build of this source tree may be exchanging dist/ at this very moment.
+  cp -R "$root/dist" "$source/dist" 2>/dev/null || { rm -rf "$source/dist" && sleep 2 && cp -R "$root/dist" "$source/dist"; }
   cp "$root/scripts/lib/init-token.mjs" "$source/trial/"
   cp "$root/LICENSE" "$source/"
   cp -R "$root"/node_modules/pkcs11js/{index.js,package.json,LICENSE,src,includes} "$source/pkcs11js/"

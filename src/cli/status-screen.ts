@@ -1,4 +1,5 @@
 import type { StatusReport } from '../control/index.ts';
+import type { RecentWindow } from '../recent/index.ts';
 import { moment, paints, plural, span, type Paints } from './format.ts';
 import { keyLines } from './key-lines.ts';
 
@@ -22,7 +23,7 @@ export function statusScreen(status: StatusReport, colour: boolean, now: Date): 
       'keys',
       status.keys.flatMap((key) => keyLines(key, paint)),
     ),
-    ...section('calls', callLines(status)),
+    ...section('calls', callLines(status, paint)),
     ...section('data keys', dataKeyLines(status)),
     ...section('reload', reloadLines(status, paint)),
     ...section('warnings', status.warnings.map(paint.notice)),
@@ -94,16 +95,30 @@ function kubernetesLines({ listeners }: StatusReport, paint: Paints, now: Date):
   });
 }
 
-function callLines({ calls }: StatusReport): string[] {
-  const byMethod = new Map<string, string[]>();
+/** Now, the last minutes, and all since the start. */
+function callLines({ calls, recent }: StatusReport, paint: Paints): string[] {
+  const methods = new Map<string, string[]>();
   for (const { api, method, status, count } of calls.finished) {
     const name = `${api} ${method}`;
-    byMethod.set(name, [...(byMethod.get(name) ?? []), `${count} ${status}`]);
+    methods.set(name, [...(methods.get(name) ?? []), `${count} ${status}`]);
   }
+  const all = [...methods].map(([name, counts]) => `${name} ${counts.join(', ')}`);
   return [
     `${calls.inFlight} in flight, ${calls.queued} queued, ${calls.waiting} waiting for the token`,
-    ...[...byMethod].map(([name, counts]) => `${name}: ${counts.join(', ')}`),
+    recentLine(recent.last5, paint),
+    ...(recent.last60.minutes > recent.last5.minutes ? [recentLine(recent.last60, paint)] : []),
+    ...(all.length === 0 ? [] : [`since the start: ${all.join('; ')}`]),
   ];
+}
+
+function recentLine(
+  { minutes, requests, errors, errorCodes, p50Ms, p99Ms, maxMs }: RecentWindow,
+  paint: Paints,
+): string {
+  const codes = errorCodes.map(({ code, count }) => `${count} ${code}`).join(', ');
+  const failed = errors === 0 ? 'no errors' : paint.bad(`${plural(errors, 'error')} (${codes})`);
+  const times = p50Ms === undefined ? '' : `, p50 ${p50Ms} ms, p99 ${p99Ms} ms, longest ${maxMs} ms`;
+  return `last ${minutes} min: ${plural(requests, 'request')}, ${failed}${times}`;
 }
 
 /** Nothing where none was ever used: the direct scheme. */

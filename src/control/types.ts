@@ -2,6 +2,7 @@ import type { CallCounts, ListenerReport } from '../api/index.ts';
 import type { DataKeyReport } from '../cipher/index.ts';
 import type { FoundKeyReport, KeyReport, KeyringHealth } from '../keyring/index.ts';
 import type { LogLevel } from '../log/index.ts';
+import type { RecentReport } from '../recent/index.ts';
 import type { PinRecord, TokenReport } from '../token/index.ts';
 
 export type { CallCounts, ListenerReport } from '../api/index.ts';
@@ -19,6 +20,8 @@ export interface StatusReport {
   readonly keys: readonly KeyReport[];
   readonly token: TokenReport;
   readonly calls: CallCounts;
+  /** Encrypt and Decrypt over the last 5 and 60 minutes. */
+  readonly recent: RecentReport;
   /** Of the envelope scheme, and of values that are too large for one HSM call. */
   readonly dataKeys: DataKeyReport;
   /** What needs an operator's look, e.g. create: true left in. */

@@ -4,6 +4,7 @@ import type { Config } from '../config/index.ts';
 import type { Health, StatusReport } from '../control/index.ts';
 import type { Logger } from '../log/index.ts';
 import { createMetrics, type Metrics } from '../metrics/index.ts';
+import { RecentCalls } from '../recent/index.ts';
 import type { Token } from '../token/index.ts';
 import { versions } from '../version/index.ts';
 import type { OwnedKeyring } from './parts.ts';
@@ -18,9 +19,10 @@ export interface Observed {
   status(): StatusReport;
 }
 
-/** Those who look on: metrics, readiness and the audit trail are told of every call, and are in nobody's way. */
+/** Those who look on: metrics, readiness, the last minutes' figures and the audit trail are told of every call, and are in nobody's way. */
 export class Observation implements CallObserver {
   readonly audit: AuditTrail;
+  readonly recent = new RecentCalls();
   readonly #observed: Observed;
   readonly #metrics: Metrics;
   readonly #readiness: Readiness;
@@ -47,6 +49,7 @@ export class Observation implements CallObserver {
 
   finished(call: FinishedCall): void {
     this.#metrics.calls.finished(call);
+    this.recent.finished(call);
     this.#readiness.finished(call);
     this.audit.finished(call);
   }

@@ -156,6 +156,7 @@ export class Service {
       keyring: this.#keyring,
       token: this.#token,
       api: this.#api,
+      recent: this.#observation.recent.report(),
       lastReload: this.#configuration.lastReload,
       warnings: [...this.#warnings, ...this.#keyring.warnings()],
     });

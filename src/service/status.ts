@@ -2,6 +2,7 @@ import { lstatSync } from 'node:fs';
 import type { ApiServer } from '../api/index.ts';
 import type { Config } from '../config/index.ts';
 import type { Health, ReloadReport, StatusReport } from '../control/index.ts';
+import type { RecentReport } from '../recent/index.ts';
 import type { Token } from '../token/index.ts';
 import type { OwnedKeyring } from './parts.ts';
 
@@ -14,6 +15,7 @@ export interface StatusParts {
   readonly keyring: OwnedKeyring;
   readonly token: Token;
   readonly api: ApiServer;
+  readonly recent: RecentReport;
   readonly lastReload: ReloadReport | undefined;
   /** Beside the configuration's own. */
   readonly warnings: readonly string[];
@@ -33,6 +35,7 @@ export function statusReport(parts: StatusParts): StatusReport {
     keys: parts.keyring.keys(),
     token: parts.token.report(),
     calls: parts.api.calls(),
+    recent: parts.recent,
     dataKeys: parts.keyring.dataKeys(),
     warnings: [...parts.config.warnings, ...parts.warnings],
     ...(parts.lastReload === undefined ? {} : { lastReload: parts.lastReload }),

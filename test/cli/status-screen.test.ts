@@ -19,7 +19,9 @@ describe('the status screen', () => {
       'listeners   credhub  /run/kms-plugin.sock  v1beta1, 1 connection, TLS until 2027-08-01',
       'keys        active   credhub-2026  00112233445566778899aabbccddeeff  AES-256  3 encrypted, 4 decrypted',
       'calls       0 in flight, 0 queued, 0 waiting for the token',
-      '            v1beta1 Encrypt: 3 OK',
+      '            last 5 min: 0 requests, no errors',
+      '            last 60 min: 3 requests, 1 error (1 KMS-2001), p50 1.2 ms, p99 2012 ms, longest 2012 ms',
+      '            since the start: v1beta1 Encrypt 3 OK',
     ]);
   });
 

@@ -60,6 +60,18 @@ export const STATUS: StatusReport = {
     waiting: 0,
     finished: [{ api: 'v1beta1', method: 'Encrypt', status: 'OK', count: 3 }],
   },
+  recent: {
+    last5: { minutes: 5, requests: 0, errors: 0, errorCodes: [] },
+    last60: {
+      minutes: 60,
+      requests: 3,
+      errors: 1,
+      errorCodes: [{ code: 'KMS-2001', count: 1 }],
+      p50Ms: 1.2,
+      p99Ms: 2_012,
+      maxMs: 2_012,
+    },
+  },
   dataKeys: { cached: 0, hits: 0, misses: 0, made: 0 },
   warnings: [],
 };

@@ -8,11 +8,17 @@ import (
 	"regexp"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
 	"hsm-kms-plugin/test/plugin"
 )
 
-// manifests are the EncryptionConfigurations that operators copy.
-const manifests = "../../../manifests/kubernetes/encryption"
+// What operators copy: the static pod, and EncryptionConfigurations.
+const (
+	staticPod = "../../../manifests/kubernetes/kms-plugin.pod.yaml"
+	manifests = "../../../manifests/kubernetes/encryption"
+)
 
 var endpoints = regexp.MustCompile(`unix:///[^\s]+`)
 
@@ -44,6 +50,25 @@ func (s *apiServer) healthy(t *testing.T) {
 		if err := check.Check(httptest.NewRequest("GET", "/readyz", nil)); err != nil {
 			t.Errorf("%s: %v", check.Name(), err)
 		}
+	}
+}
+
+// Kubernetes knows every field of the static pod, at the place where it stands.
+func TestStaticPodIsWhatKubernetesKnows(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(staticPod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pod corev1.Pod
+	if err := yaml.UnmarshalStrict(text, &pod); err != nil {
+		t.Fatal(err)
+	}
+	if pod.APIVersion != "v1" || pod.Kind != "Pod" || len(pod.Spec.Containers) != 1 {
+		t.Errorf("not one pod with one container: %s %s, %d", pod.APIVersion, pod.Kind, len(pod.Spec.Containers))
+	}
+	if limit := pod.Spec.Containers[0].Resources.Limits.Memory(); limit.Value() != 384<<20 {
+		t.Errorf("the limit of memory is %s, docs/kubernetes.md says 384Mi", limit)
 	}
 }
 

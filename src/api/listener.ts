@@ -27,6 +27,7 @@ export class Listener {
   readonly #connections = new Set<Connection>();
   #claim: SocketClaim | undefined;
   #draining = false;
+  #refused = 0;
   #emptied: (() => void) | undefined;
 
   /**
@@ -108,6 +109,7 @@ export class Listener {
       apis,
       tls: this.#gate !== undefined,
       connections: this.#sockets.size,
+      refused: this.#refused,
       ...(this.#gate === undefined ? {} : { certificateExpires: this.#gate.expires.toISOString() }),
       ...(apis.includes('v2') ? { kubernetes: kubernetesReport(keyring, statusAskers.last(name)) } : {}),
     };
@@ -126,6 +128,7 @@ export class Listener {
       return;
     }
     if (!this.#mayEnter()) {
+      this.#refused++;
       socket.destroy();
       this.#log.warn('connection refused: as many are open as limits.connections allows', {
         listener,

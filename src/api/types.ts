@@ -12,6 +12,8 @@ export interface ListenerReport {
   readonly apis: readonly string[];
   readonly tls: boolean;
   readonly connections: number;
+  /** Connections closed at once since the start, because limits.connections were open. */
+  readonly refused?: number;
   /** ISO time at which the served certificate runs out; only with TLS. */
   readonly certificateExpires?: string;
   /** Only with v2. */

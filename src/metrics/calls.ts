@@ -32,7 +32,7 @@ const STATUSES: readonly FinishedCall['status'][] = [
 const STREAMS = new Set(['Watch']);
 
 /**
- * Counts every call that has ended; about a microsecond each, since the series of each method are looked up by its name
+ * Counts every call that has ended; about two microseconds each, since the series of each method are looked up by its name
  * and never made again. API, method, listener, status and code are the program's and the configuration's own words.
  */
 export class CallMetrics implements CallObserver {

@@ -47,6 +47,13 @@ export const SERVICE_FAMILIES: readonly Family<Snapshot>[] = [
     rows: ({ status }) => status.listeners.map(({ name, connections }) => [{ listener: name }, connections]),
   },
   {
+    name: 'kms_plugin_connections_refused_total',
+    type: 'counter',
+    help: 'Connections closed at once because limits.connections were open.',
+    labels: ['listener'],
+    rows: ({ status }) => status.listeners.map(({ name, refused }) => [{ listener: name }, refused]),
+  },
+  {
     name: 'kms_plugin_connections_limit',
     type: 'gauge',
     help: 'limits.connections, of all listeners together.',

@@ -31,9 +31,7 @@ export class ProcessHandle {
   #ended = false;
 
   constructor(config: TokenConfig, directory: string, log: Log, events: ProcessEvents) {
-    // `setpriv --pdeathsig` has the kernel end it with this process, even while it hangs in the vendor's library.
-    const command = ['setpriv', '--pdeathsig', 'KILL', process.execPath, program()];
-    this.#child = spawn(command[0] ?? '', command.slice(1), {
+    this.#child = spawn(process.execPath, [program()], {
       cwd: directory,
       env: {
         PATH: process.env['PATH'] ?? '/usr/bin:/bin',

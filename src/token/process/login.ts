@@ -1,4 +1,5 @@
-import { attemptLogin, readPinFile, type LoginOutcome, type TokenFlags } from '../pin/index.ts';
+import { LockHeldError, lockFile } from '../../lock/index.ts';
+import { attemptLogin, loginLockPath, readPinFile, type LoginOutcome, type TokenFlags } from '../pin/index.ts';
 import type { TokenConfig } from '../../config/index.ts';
 import { CkrError, constants, type Handle, type Pkcs11Module, type TokenFacts } from '../pkcs11/module.ts';
 
@@ -54,3 +55,20 @@ const pinFlags = (flags: number): TokenFlags => ({
   locked: (flags & constants.CKF_USER_PIN_LOCKED) !== 0,
   initialized: (flags & constants.CKF_USER_PIN_INITIALIZED) !== 0,
 });
+
+/**
+ * Runs `work` while no process of ours is inside C_Login: SoftHSM2 writes its token's file anew there, and a process that
+ * reads it at that moment finds a token without keys. Where the lock cannot be had the work is done all the same.
+ */
+export async function outsideLogins(stateDir: string, work: () => void): Promise<void> {
+  const lock = await lockFile(loginLockPath(stateDir), { waitMs: LOCK_WAIT_MS }).catch((error: unknown) => {
+    // Somebody hangs in a login, or state_dir is in trouble, which the login itself will say.
+    if (error instanceof LockHeldError || (error as NodeJS.ErrnoException).code !== undefined) return undefined;
+    throw error;
+  });
+  try {
+    work();
+  } finally {
+    lock?.release();
+  }
+}

@@ -1,5 +1,5 @@
 import { Socket } from 'node:net';
-import { preventCoreFiles } from '../../process/index.ts';
+import { preventCoreFiles, refuseDebugger } from '../../process/index.ts';
 import { Channel, MAX_PAYLOAD_BYTES } from '../wire/channel.ts';
 import { FrameError, FrameType, type Frame } from '../wire/frame.ts';
 import {
@@ -14,6 +14,7 @@ import {
 } from '../wire/messages.ts';
 import { Engine } from './engine.ts';
 import { OperationError } from './operation-error.ts';
+import { watchParent } from './watchdog.ts';
 
 /**
  * The token process: the only one that loads the vendor's module and reads the PIN. It serves one socketpair, its file
@@ -131,6 +132,8 @@ class TokenProcess {
 process.on('SIGINT', () => undefined);
 process.on('SIGTERM', () => undefined);
 process.on('SIGHUP', () => undefined);
+refuseDebugger();
 preventCoreFiles();
+watchParent();
 const socket = new Socket({ fd: CHANNEL_FD, readable: true, writable: true });
 new TokenProcess(socket);

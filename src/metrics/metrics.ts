@@ -31,6 +31,7 @@ export function createMetrics(listeners: readonly ListenerConfig[]): Metrics {
     calls,
     contentType: registry.contentType,
     page: (snapshot) => {
+      calls.fill();
       for (const each of fill) each(snapshot);
       return registry.metrics();
     },

@@ -372,7 +372,7 @@ describe('an HSM that is away', () => {
 
   test('hsm_away: pass does not cover a plugin that is down, or a PIN that is refused', () =>
     onVm(true, (vm) => {
-      const pass = { post_start: { timeout: 1, hsm_away: 'pass' } };
+      const pass = { post_start: { timeout: 5, hsm_away: 'pass' } };
       const rendered = stopped(vm, pass);
       assert.equal(vm.run([`${BIN}/post-start`]).status, 1, 'down');
       vm.install('kms-plugin', trial({ ...pass, softhsm2: { pin: 'wrong one' } }));

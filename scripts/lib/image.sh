@@ -18,7 +18,7 @@ image_system() {
   printf 'passwd: files\ngroup: files\nhosts: files dns\n' >"$into/etc/nsswitch.conf"
   # With the packages' own records, scanners see what there is.
   cp -L /etc/os-release "$into/etc/os-release"
-  for program in flock prlimit setpriv; do image_add "$into" "$(command -v "$program")"; done
+  for program in flock prlimit; do image_add "$into" "$(command -v "$program")"; done
   image_libraries "$into" "$node_home/bin/node"
   image_libraries "$into" "$root/node_modules/pkcs11js/build/Release/pkcs11.node"
   # Vendors' modules are linked with more of the C library's parts than Node is.

@@ -204,7 +204,7 @@ export class HsmKeyring implements Keyring {
     if (!this.#cipher.servesCached) return '';
     const { cached, encryptsUntil } = this.#cipher.report();
     const encrypts = encryptsUntil === undefined ? '' : `, Encrypt goes on until ${encryptsUntil}`;
-    return `; meanwhile ${cached} cached data keys decrypt${encrypts}`;
+    return `; meanwhile ${cached} cached data ${cached === 1 ? 'key decrypts' : 'keys decrypt'}${encrypts}`;
   }
 
   get #sources(): ReportSources {
@@ -228,7 +228,8 @@ export class HsmKeyring implements Keyring {
   /** The keys of the token changed, or its state: everything that is derived from them is derived anew. */
   #changed(): void {
     const keys = this.#token.keys();
-    if (keys !== this.#seen && this.#token.condition().state === 'ready') {
+    // With the token away a new configuration holds for the keys last found: cached data keys still serve.
+    if (keys !== this.#seen && (this.#token.condition().state === 'ready' || keys.length > 0)) {
       this.#seen = keys;
       this.#listed = listedKeys(this.#config.keys, keys);
       this.#cipher.keepOnly(new Set(this.#listed.flatMap((key) => idsOf(key.token))));

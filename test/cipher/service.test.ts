@@ -145,6 +145,35 @@ describe('with the HSM away', () => {
     assert.deepEqual(await decrypt(again, elsewhere), value);
   });
 
+  test('a rotation and a retirement at SIGHUP hold at once, for what is cached as well', async () => {
+    plugin = await Plugin.start(REUSE);
+    const client = plugin.client();
+    const value = randomBytes(100);
+    const bytes = await encrypt(client, value);
+    const keyId = bytes.toString('hex', 10, 26);
+    plugin.faulty.control({ removed: {} });
+    assert.equal(statusOf(await client.decrypt(Buffer.concat([bytes, Buffer.of(0)]))), 'UNAVAILABLE');
+    await encrypt(client, value);
+
+    const [active, old] = ['key-2024', 'key-2026'].map((label) => ({ label }));
+    plugin.configure(REUSE, [
+      { ...active, state: 'active' },
+      { ...old, state: 'decrypt' },
+    ]);
+    await plugin.reload();
+    assert.equal(statusOf(await client.encrypt(value)), 'UNAVAILABLE', 'nothing new under the old key');
+    assert.deepEqual(await decrypt(client, bytes), value);
+
+    plugin.configure(REUSE, [{ ...active, state: 'active' }], [keyId]);
+    await plugin.reload();
+    assert.equal(statusOf(await client.decrypt(bytes)), 'INVALID_ARGUMENT', 'retired');
+
+    plugin.faulty.control({});
+    await plugin.ready();
+    assert.notEqual((await encrypt(client, value)).toString('hex', 10, 26), keyId);
+    assert.equal(statusOf(await client.decrypt(bytes)), 'INVALID_ARGUMENT');
+  });
+
   test('cache_ttl ends reading as well, and direct reads nothing', async () => {
     plugin = await Plugin.start({ ...PER_VALUE, cache_ttl: '3s' });
     const client = plugin.client();

@@ -35,10 +35,14 @@ export class Plugin {
   }
 
   /** Writes the configuration; `reload` or `restart` makes it count. */
-  configure(scheme: Scheme, keys?: readonly object[]): void {
+  configure(scheme: Scheme, keys?: readonly object[], retiredKeys: readonly string[] = []): void {
     this.installation.configure((raw) => {
       Object.assign(raw.token, { module: this.faulty.path, environment: this.faulty.environment });
-      Object.assign(raw, { scheme, log: { level: 'debug' } }, keys === undefined ? {} : { keys });
+      Object.assign(
+        raw,
+        { scheme, retired_keys: retiredKeys, log: { level: 'debug' } },
+        keys === undefined ? {} : { keys },
+      );
       Object.assign(raw['limits'] as object, { hide: '500ms' });
       for (const listener of raw.listeners) listener['patience'] = 0;
     });

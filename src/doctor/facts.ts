@@ -1,5 +1,6 @@
 import { existsSync, lstatSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
+import path from 'node:path';
 import { roundTrip, RoundTripError, type RoundTrip } from '../api/index.ts';
 import { checkConfig, locateService, type ApiName, type Config, type ConfigCheck } from '../config/index.ts';
 import type { ListenerConfig, ServicePlace } from '../config/index.ts';
@@ -8,6 +9,7 @@ import type { KeyReport, Keyring, KeyringHealth } from '../keyring/index.ts';
 import type { Log } from '../log/index.ts';
 import { describePins, type PinRecord, type TokenReport } from '../token/index.ts';
 import { unixListeners, type UnixListeners } from './look/listening.ts';
+import { isLocked } from './look/locks.ts';
 import { allProcesses, Process } from './look/processes.ts';
 import type { Surroundings } from './surroundings.ts';
 
@@ -128,6 +130,11 @@ export class Facts {
   /** Who listens on a Unix socket: a path, or an abstract name with a leading "@". */
   listenersAt(name: string): UnixListeners {
     return this.#once(`listening ${name}`, () => unixListeners(this.around.proc, name));
+  }
+
+  /** A plugin with this state_dir runs, whether or not it answers: serve.lock is held for its life. */
+  get serveLockHeld(): boolean {
+    return this.place !== undefined && isLocked(this.around.proc, path.join(this.place.stateDir, 'serve.lock'));
   }
 
   /** The plugin process as this host numbers it: BPM's containers have pid namespaces of their own. */

@@ -1,8 +1,5 @@
-import { openSync, closeSync, fstatSync } from 'node:fs';
-import path from 'node:path';
 import { versions } from '../../version/index.ts';
 import type { Facts } from '../facts.ts';
-import { readText } from '../look/processes.ts';
 import { failure, ok, warning, type Check, type Finding } from '../types.ts';
 import { AS_OWNER, RESTART, START } from '../words.ts';
 
@@ -50,24 +47,7 @@ export const plugin: Check = {
 };
 
 function down(facts: Facts): Finding {
-  const held = facts.place !== undefined && isLocked(facts.around.proc, path.join(facts.place.stateDir, 'serve.lock'));
-  if (!held) return failure('it is not running: nobody listens on the control socket, and serve.lock is free', START);
+  if (!facts.serveLockHeld)
+    return failure('it is not running: nobody listens on the control socket, and serve.lock is free', START);
   return failure('it runs (serve.lock is held), but its control socket is gone: somebody has removed it', RESTART);
-}
-
-/** Whether any process holds a kernel lock on a file, as /proc/locks tells; takes none itself. */
-function isLocked(proc: string, file: string): boolean {
-  try {
-    const descriptor = openSync(file, 'r');
-    try {
-      const { ino } = fstatSync(descriptor);
-      return (readText(path.join(proc, 'locks')) ?? '')
-        .split('\n')
-        .some((line) => / FLOCK .*:(\d+) 0 EOF/.exec(line)?.[1] === String(ino));
-    } finally {
-      closeSync(descriptor);
-    }
-  } catch {
-    return false;
-  }
 }

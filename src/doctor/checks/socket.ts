@@ -57,7 +57,7 @@ async function examine(facts: Facts, listener: ListenerConfig): Promise<Finding[
     const seen = `${shown}: process ${listening.pid} listens there, which is not the plugin (process ${plugin.pid})`;
     return [failure(seen, `stop process ${listening.pid}, and ${RESTART}`)];
   }
-  if (service.kind === 'down' && listening !== undefined) {
+  if (service.kind === 'down' && listening !== undefined && !facts.serveLockHeld) {
     const seen = `${shown}: process ${listening.pid} listens there, but no plugin with this state_dir runs`;
     return [failure(seen, `see what it is (ps ${listening.pid}); stop it, and start the plugin`)];
   }

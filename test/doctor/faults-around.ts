@@ -1,0 +1,191 @@
+/** Faults of the host, of the container, and of CredHub beside the plugin. */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:net';
+import path from 'node:path';
+import { stringify } from 'yaml';
+import { HOST } from '../config/fixtures.ts';
+import type { Fault } from './fault.ts';
+import type { Place } from './place.ts';
+
+const DAY_S = 86_400;
+
+let blocker: Server | undefined;
+
+const host: readonly Fault[] = [
+  {
+    seeded: 'another program on the health port',
+    check: 'health port',
+    names: /does not answer|answered by another program/,
+    mend: /health\.port/,
+    seed: async (place) => {
+      await place.stop();
+      const { healthPort } = place.installation;
+      blocker = createServer((connection) => connection.end('no HTTP\n')).listen(healthPort, '127.0.0.1');
+      place.start();
+      await place.well();
+    },
+    undo: async (place) => {
+      await new Promise((resolve) => blocker?.close(resolve));
+      await place.restart();
+    },
+  },
+  {
+    seeded: 'the clock set back by two days',
+    check: 'clock',
+    names: /the clock was set back/,
+    mend: /set the clock/,
+    seed: (place) => {
+      const later = Date.now() / 1000 + 2 * DAY_S;
+      utimesSync(place.at('state/serve.lock'), later, later);
+    },
+    undo: (place) => utimesSync(place.at('state/serve.lock'), new Date(), new Date()),
+  },
+  {
+    seeded: 'a limit of 100 open files',
+    check: 'limits',
+    names: /limit of 100 open files is too low/,
+    mend: /kms-plugin\.open_files/,
+    seed: (place) => setOpenFiles(place, '100:'),
+    undo: (place) => setOpenFiles(place, '20000:'),
+  },
+  {
+    seeded: 'core files allowed for the token process',
+    check: 'limits',
+    names: /a core file of the token process can be written/,
+    mend: /ulimit -c 0/,
+    seed: async (place) => writeFileSync(`/proc/${await place.tokenPid()}/coredump_filter`, '0x33'),
+    undo: async (place) => writeFileSync(`/proc/${await place.tokenPid()}/coredump_filter`, '0x0'),
+  },
+  {
+    seeded: 'a container whose memory is nearly used up',
+    check: 'limits',
+    names: /255\.0? ?MiB of 256 MiB memory|255 MiB of 256 MiB/,
+    mend: /kms-plugin\.memory_limit/,
+    seed: (place) => {
+      mkdirSync(place.at('cgroup'));
+      place.write(place.at('cgroup/memory.current'), `${255 << 20}\n`);
+      place.write(place.at('cgroup/memory.max'), `${256 << 20}\n`);
+      place.write(place.at('cgroup/memory.events'), 'oom 0\noom_kill 0\n');
+    },
+    diagnose: (place) => place.doctorAround({ cgroup: place.at('cgroup') }),
+    undo: (place) => rmSync(place.at('cgroup'), { recursive: true }),
+  },
+];
+
+function setOpenFiles(place: Place, limit: string): void {
+  execFileSync('prlimit', ['--pid', String(place.service.pid), `--nofile=${limit}`]);
+}
+
+interface Settings {
+  endpoint: string;
+  host: string;
+  ca: string;
+  active: readonly [plugin: boolean, internal: boolean];
+}
+
+/** CredHub's settings as its BOSH job renders them. */
+function credhubSettings(place: Place, change: (settings: Settings) => void = () => undefined): void {
+  const settings: Settings = {
+    endpoint: place.at('run/credhub.sock'),
+    host: HOST,
+    ca: readFileSync(place.at('ca.crt'), 'utf8'),
+    active: [true, false],
+  };
+  change(settings);
+  const { endpoint, host: name, ca, active } = settings;
+  const keyOf = (isActive: boolean, more: object): object => ({ ...(isActive ? { active: true } : {}), ...more });
+  const providers = [
+    {
+      provider_name: 'hsm',
+      provider_type: 'kms-plugin',
+      keys: [keyOf(active[0], { encryption_key_name: 'any' })],
+      configuration: { endpoint, host: name, ca },
+    },
+    {
+      provider_name: 'int',
+      provider_type: 'internal',
+      keys: [keyOf(active[1], { encryption_password: 'a'.repeat(20) })],
+    },
+  ];
+  mkdirSync(place.at('application'), { recursive: true });
+  place.write(place.at('application/encryption.yml'), stringify({ encryption: { providers } }));
+  place.write(place.at('application/server.yml'), stringify({ server: { port: 1 } }));
+}
+
+const withCredhub = (
+  change?: (settings: Settings, place: Place) => void,
+): Pick<Fault, 'seed' | 'undo' | 'diagnose'> & { diagnose: NonNullable<Fault['diagnose']> } => ({
+  seed: (place) => credhubSettings(place, (settings) => change?.(settings, place)),
+  diagnose: (place) => place.doctorAround({ credhub: place.at('application'), credhubStart: 0 }),
+  undo: (place) => rmSync(place.at('application'), { recursive: true }),
+});
+
+const credhub: readonly Fault[] = [
+  {
+    seeded: "CredHub's endpoint written as unix:///…",
+    check: 'credhub',
+    names: /its endpoint is unix:\/\/\/.*takes for the name of a file/,
+    mend: /write the bare path/,
+    ...withCredhub((settings) => (settings.endpoint = `unix://${settings.endpoint}`)),
+  },
+  {
+    seeded: "another path as CredHub's endpoint",
+    check: 'credhub',
+    names: /its endpoint .*other\.sock is no listener of ours/,
+    mend: /give both the same path/,
+    ...withCredhub((settings, place) => (settings.endpoint = place.at('run/other.sock'))),
+  },
+  {
+    seeded: "a listener without TLS at CredHub's endpoint",
+    check: 'credhub',
+    names: /our listener kubernetes at its endpoint has no TLS/,
+    mend: /give that listener tls/,
+    ...withCredhub((settings, place) => (settings.endpoint = place.at('run/kubernetes.sock'))),
+  },
+  {
+    seeded: 'a host in CredHub that the certificate does not name',
+    check: 'credhub',
+    names: /it does not name kms\.internal .*No subject alternative DNS name matching kms\.internal found/,
+    mend: /subject alternative name kms\.internal/,
+    ...withCredhub((settings) => (settings.host = 'kms.internal')),
+  },
+  {
+    seeded: 'a CA in CredHub that did not sign the certificate',
+    check: 'credhub',
+    names: /it was not signed by ca \("PKIX path building failed/,
+    mend: /give ca the CA that signed the certificate/,
+    ...withCredhub((settings, place) => {
+      place.installation.fixture.certify('ca3', { ca: true });
+      settings.ca = readFileSync(place.at('ca3.crt'), 'utf8');
+    }),
+  },
+  {
+    seeded: 'two active keys in CredHub',
+    check: 'credhub',
+    names: /2 keys are active/,
+    mend: /exactly one key active/,
+    ...withCredhub((settings) => (settings.active = [true, true])),
+  },
+  {
+    seeded: 'CredHub running, but stuck at its start',
+    check: 'credhub',
+    names: /its process \d+ runs, but nobody listens on port 1: it is stuck at its start/,
+    mend: /restart it \(BOSH: monit restart credhub\)/,
+    ...withCredhub(),
+    seed: (place) => {
+      credhubSettings(place);
+      place.helper(
+        process.execPath,
+        ['-e', 'setInterval(() => {}, 1e6)', '-jar', path.join(place.at('credhub.jar'))],
+        'java',
+      );
+    },
+    undo: async (place) => {
+      await place.endHelpers();
+      rmSync(place.at('application'), { recursive: true });
+    },
+  },
+];
+
+export const FAULTS_AROUND: readonly Fault[] = [...host, ...credhub];

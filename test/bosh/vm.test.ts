@@ -362,12 +362,23 @@ describe('an HSM that is away', () => {
         assert.match(
           stdout,
           hsmAway === 'fail'
-            ? /token +away[^]*Next: mend what the lines above name/
+            ? /token +FAILURE [^]*mend first: token[^]*Next: mend what the lines above name/
             : /the deployment goes on \(kms-plugin\.post_start\.hsm_away: pass\)/,
         );
         good(vm.run(Vm.monit(rendered, 'stop')));
         back(vm);
       }
+    }));
+
+  test('fails the errand, which prints what doctor finds', () =>
+    onVm(true, (vm) => {
+      const rendered = stopped(vm);
+      away(vm);
+      good(vm.run(Vm.monit(rendered, 'start')));
+      vm.install('kms-plugin-smoke-tests', files({ job: 'kms-plugin-smoke-tests', properties: {} }));
+      const { status, stdout, stderr } = vm.run(['/var/vcap/jobs/kms-plugin-smoke-tests/bin/run']);
+      assert.equal(status, 1, stdout);
+      assert.match(stderr, /round trip 1 failed; what kms-plugin doctor finds:[^]*token +FAILURE /);
     }));
 
   test('hsm_away: pass does not cover a plugin that is down, or a PIN that is refused', () =>

@@ -11,6 +11,9 @@ import { captureOutput } from './output-capture.ts';
 /** Threads for calls inside the module, beyond one for each session: files and scrypt use the same pool. */
 const SPARE_THREADS = 4;
 
+/** Requests come and go at once: a young generation that is small costs nothing here, and keeps the peak of memory low. */
+const NODE_FLAGS = ['--max-semi-space-size=1'];
+
 export interface ProcessEvents {
   frame(frame: Frame): void;
   /** Once, when the process has ended or its channel broke. `how` is for the log. */
@@ -31,7 +34,7 @@ export class ProcessHandle {
   #ended = false;
 
   constructor(config: TokenConfig, directory: string, log: Log, events: ProcessEvents) {
-    this.#child = spawn(process.execPath, [program()], {
+    this.#child = spawn(process.execPath, [...NODE_FLAGS, program()], {
       cwd: directory,
       env: {
         PATH: process.env['PATH'] ?? '/usr/bin:/bin',

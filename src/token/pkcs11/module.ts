@@ -1,5 +1,6 @@
 import pkcs11js from 'pkcs11js';
 import { CkrError, toCkrError } from './ckr.ts';
+import { InitLanes } from './init-lanes.ts';
 
 export type Handle = Buffer;
 export type Mechanism = pkcs11js.Mechanism;
@@ -50,6 +51,9 @@ export const handleToNumber = (handle: Handle): number => Number(handle.readBigU
 export class Pkcs11Module {
   readonly path: string;
   readonly native = new pkcs11js.PKCS11();
+  readonly lanes: InitLanes;
+  /** Cryptographic operations inside the module, on whatever thread: it must not be finalized under them. */
+  operations = 0;
   readonly #initArgs: string | undefined;
   #initialized = false;
 
@@ -59,6 +63,7 @@ export class Pkcs11Module {
    */
   constructor(path: string, initArgs?: string) {
     this.path = path;
+    this.lanes = new InitLanes(path);
     this.#initArgs = initArgs;
     call('dlopen', () => this.native.load(path));
   }
@@ -84,7 +89,9 @@ export class Pkcs11Module {
     this.#initialized = true;
   }
 
+  /** Throws CkrError; without calling the module while an operation is inside, on whatever thread. */
   finalize(): void {
+    if (this.operations > 0) throw new CkrError('C_Finalize', 'CKR_OPERATION_ACTIVE');
     this.#initialized = false;
     call('C_Finalize', () => this.native.C_Finalize());
   }

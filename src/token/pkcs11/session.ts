@@ -1,4 +1,5 @@
 import { toCkrError } from './ckr.ts';
+import { InitCall, type CryptoFunction } from './init-call.ts';
 import type { Handle, Mechanism, Pkcs11Module } from './module.ts';
 
 /**
@@ -10,7 +11,7 @@ const addressable = (data: Buffer): Buffer => (data.length > 0 ? data : Buffer.a
 const inUse = new Set<readonly unknown[]>();
 
 /**
- * One PKCS#11 session and the cryptographic calls on it, each an Init (which blocks) and one call on libuv's pool. A
+ * One PKCS#11 session and the cryptographic calls on it, each an Init (here or in a lane) and one call on libuv's pool. A
  * session on which a call failed must not be used again: the operation may still be open in it.
  */
 export class Session {
@@ -44,28 +45,29 @@ export class Session {
     return this.#run('C_Sign', mechanism, key, data, Buffer.allocUnsafeSlow(outBytes));
   }
 
-  async #run(
-    operation: 'C_Encrypt' | 'C_Decrypt' | 'C_Sign',
-    mechanism: Mechanism,
-    key: Handle,
-    data: Buffer,
-    out: Buffer,
-  ): Promise<Buffer> {
-    const { native } = this.#module;
+  async #run(operation: CryptoFunction, mechanism: Mechanism, key: Handle, data: Buffer, out: Buffer): Promise<Buffer> {
+    const { native, lanes } = this.#module;
     const input = addressable(data);
-    const held = [mechanism, key, input, out] as const;
+    const init = `${operation}Init` as const;
+    let step: string = init;
+    this.#module.operations++;
+    const call = lanes.pay(this.#module.operations) ? new InitCall(init, this.handle, mechanism, key) : undefined;
+    const held = [mechanism, key, input, out, call] as const;
     inUse.add(held);
-    let step = `${operation}Init`;
     try {
-      native[`${operation}Init`](this.handle, mechanism, key);
+      if (call === undefined) lanes.here(() => native[init](this.handle, mechanism, key));
+      else await lanes.run(call);
       step = operation;
-      return await native[`${operation}Async`](this.handle, input, out);
+      const result = await native[`${operation}Async`](this.handle, input, out);
+      call?.giveBackIv();
+      return result;
     } catch (thrown) {
       this.tainted = true;
       out.fill(0);
       throw toCkrError(step, thrown);
     } finally {
       inUse.delete(held);
+      this.#module.operations--;
     }
   }
 

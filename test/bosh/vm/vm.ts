@@ -181,7 +181,7 @@ async function end(bwrap: ChildProcess, cgroup: string, directory: string): Prom
   bwrap.kill('SIGKILL');
   await ended;
   // The kernel takes a moment to let go of the dead.
-  for (let tries = 0; existsSync(cgroup) && tries < 100; tries += 1) {
+  for (let tries = 0; existsSync(cgroup) && tries < 500; tries += 1) {
     try {
       rmdirSync(cgroup);
     } catch {

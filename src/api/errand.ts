@@ -4,11 +4,6 @@ import type { DecryptResult, EncryptResult, Keyring } from '../keyring/types.ts'
 
 /** What one call wants of the keyring, and who looks after its buffers. */
 export interface Errand<Result> {
-  /**
-   * Whether all that can be said against the request without the HSM is known before it is tried: only then may the call
-   * wait for the token without a first attempt.
-   */
-  readonly canWaitUntried: boolean;
   /** What can be said against the request without the HSM. */
   refusal(): KmsError | undefined;
   attempt(call: Call): Promise<Result>;
@@ -32,7 +27,6 @@ export function encryptErrand(keyring: Keyring, plaintext: Buffer, limit: number
     );
   }
   return {
-    canWaitUntried: true,
     refusal: () => undefined,
     attempt: (call) => keyring.encrypt(plaintext, call),
     discard: () => undefined,
@@ -45,8 +39,7 @@ export function encryptErrand(keyring: Keyring, plaintext: Buffer, limit: number
 /** @param expectedKeyId v2's key_id. */
 export function decryptErrand(keyring: Keyring, ciphertext: Buffer, expectedKeyId?: string): Errand<DecryptResult> {
   return {
-    canWaitUntried: keyring.refusal !== undefined,
-    refusal: () => keyring.refusal?.(ciphertext, expectedKeyId),
+    refusal: () => keyring.refusal(ciphertext, expectedKeyId),
     attempt: (call) => keyring.decrypt(ciphertext, call, expectedKeyId),
     discard: (result) => {
       result.plaintext.fill(0);

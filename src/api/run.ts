@@ -68,7 +68,7 @@ export class Run<Result> implements Applicant, Waiter {
       return;
     }
     const { availability, servesCached } = this.#hall.keyring.health();
-    if (isOut(availability) && !servesCached && this.#errand.canWaitUntried && this.#isPatient()) {
+    if (isOut(availability) && !servesCached && this.#isPatient()) {
       const refusal = this.#errand.refusal();
       if (refusal === undefined) this.#wait(undefined);
       else this.#finish(refusal);

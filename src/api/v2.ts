@@ -63,7 +63,7 @@ export function v2Service(core: Core, caller: Caller): UntypedServiceImplementat
       errand: ({ ciphertext, key_id, annotations }) => {
         if (Object.keys(annotations).length > 0) {
           throw (
-            core.keyring.refusal?.(ciphertext, key_id) ??
+            core.keyring.refusal(ciphertext, key_id) ??
             new KmsError('annotations-mismatch', 'the request has annotations, and this plugin never gave any')
           );
         }

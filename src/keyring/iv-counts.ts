@@ -1,4 +1,5 @@
 import path from 'node:path';
+import { FAULTS } from '../errors/index.ts';
 import type { Log } from '../log/index.ts';
 import { StateFile } from '../state/index.ts';
 
@@ -29,6 +30,7 @@ export class IvCounts {
       }
     } catch (error) {
       log.error('the counts of IVs cannot be read; they start again from 0', {
+        code: FAULTS['state-file'].code,
         file: this.#file.path,
         reason: (error as Error).message,
       });
@@ -64,6 +66,7 @@ export class IvCounts {
       this.#file.write(counts);
     } catch (error) {
       this.#log.error('the counts of IVs cannot be written; free some space in state_dir', {
+        code: FAULTS['state-file'].code,
         file: this.#file.path,
         reason: (error as Error).message,
       });

@@ -1,4 +1,5 @@
 import path from 'node:path';
+import { FAULTS } from '../errors/index.ts';
 import type { Log } from '../log/index.ts';
 import { StateFile } from '../state/index.ts';
 
@@ -57,7 +58,7 @@ export class KeyMemory {
     } catch (error) {
       this.trustworthy = false;
       log.error('the memory of key ids cannot be read; no key is created until it is removed or mended', {
-        code: 'KMS-3006',
+        code: FAULTS['state-file'].code,
         file: this.#file.path,
         reason: (error as Error).message,
       });
@@ -107,6 +108,7 @@ export class KeyMemory {
       this.#unsaved = false;
     } catch (error) {
       this.#log.error('key ids cannot be remembered in state_dir; free some space or make it writable', {
+        code: FAULTS['state-file'].code,
         file: this.#file.path,
         reason: (error as Error).message,
       });

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { abandonable, ownCall, type Call } from '../call/index.ts';
 import { Cipher, parseCiphertext, type DataKeyReport, type ParsedCiphertext } from '../cipher/index.ts';
 import type { Config, KeyConfig } from '../config/index.ts';
-import { KmsError, toKmsError } from '../errors/index.ts';
+import { FAULTS, KmsError, toKmsError } from '../errors/index.ts';
 import type { Log } from '../log/index.ts';
 import type { KeyQuery, Token, TokenKey } from '../token/index.ts';
 import { IvCounts } from './iv-counts.ts';
@@ -90,9 +90,8 @@ export class HsmKeyring implements Keyring {
     this.#seen = undefined;
     this.#changed();
     void this.#find(ownCall(OWN_CALL_MS)).catch((error: unknown) => {
-      this.#log.warn('the keys of the new configuration could not be looked for yet', {
-        reason: toKmsError(error).message,
-      });
+      const { code, message: reason } = toKmsError(error);
+      this.#log.warn('the keys of the new configuration could not be looked for yet', { code, reason });
     });
   }
 
@@ -112,16 +111,22 @@ export class HsmKeyring implements Keyring {
   }
 
   async decrypt(ciphertext: Buffer, call: Call, expectedKeyId?: string): Promise<DecryptResult> {
-    const parsed = parseCiphertext(ciphertext);
+    const parsed = this.#parse(ciphertext, expectedKeyId);
     const { keyId } = parsed;
-    if (expectedKeyId !== undefined && expectedKeyId !== keyId) {
-      throw new KmsError('key-id-mismatch', `key_id is not the one of the ciphertext, ${keyId}`, { keyId });
-    }
     const key = this.#listedKey(keyId) ?? (await this.#listedKeyAfterSearch(parsed, call));
     refuseObstacles(key);
     const plaintext = await this.#cipher.open(parsed, call);
     this.#uses.decrypted(keyId);
     return { plaintext, keyId };
+  }
+
+  refusal(ciphertext: Buffer, expectedKeyId?: string): KmsError | undefined {
+    try {
+      this.#parse(ciphertext, expectedKeyId);
+      return undefined;
+    } catch (error) {
+      return toKmsError(error);
+    }
   }
 
   health(): KeyringHealth {
@@ -269,6 +274,7 @@ export class HsmKeyring implements Keyring {
       for (const id of idsOf(token)) {
         if (this.#config.retiredKeys.includes(id)) {
           this.#log.error('a key id is both listed and in retired_keys; it counts as listed', {
+            code: FAULTS['retired-listed'].code,
             keyId: id,
             label: config.label,
           });
@@ -295,7 +301,8 @@ export class HsmKeyring implements Keyring {
     clearTimeout(this.#twinTimer);
     this.#twinTimer = setTimeout(() => {
       this.#search.now(ownCall(OWN_CALL_MS)).catch((error: unknown) => {
-        this.#log.debug('the token could not be searched again', { reason: toKmsError(error).message });
+        const { code, message: reason } = toKmsError(error);
+        this.#log.debug('the token could not be searched again', { code, reason });
       });
     }, TWIN_SEARCH_MS);
     this.#twinTimer.unref();
@@ -344,14 +351,35 @@ export class HsmKeyring implements Keyring {
     return this.#listed.find((key) => key.token.ids.some(({ id }) => id === keyId));
   }
 
-  /** For an id that no listed key found so far answers to. */
-  async #listedKeyAfterSearch({ keyId }: ParsedCiphertext, call: Call): Promise<ListedKey> {
-    const expected = this.#config.keys.filter(
-      (config) => config.keyId === keyId || this.#memory.ids(config.label).includes(keyId),
-    );
-    if (expected.length === 0 && this.#config.retiredKeys.includes(keyId)) {
+  /** Everything that can be said of a ciphertext without the HSM. Throws KmsError. */
+  #parse(ciphertext: Buffer, expectedKeyId: string | undefined): ParsedCiphertext {
+    const parsed = parseCiphertext(ciphertext);
+    const { keyId } = parsed;
+    if (this.#config.retiredKeys.includes(keyId) && !this.#isListed(keyId)) {
       throw new KmsError('key-retired', `key ${keyId} is in retired_keys: its values count as not ours`, { keyId });
     }
+    if (expectedKeyId !== undefined && expectedKeyId !== keyId) {
+      throw new KmsError('key-id-mismatch', `key_id is not the one of the ciphertext, ${keyId}`, { keyId });
+    }
+    return parsed;
+  }
+
+  /** Listed counts more than retired; what is on the token is known once it was reached, and remembered before that. */
+  #isListed(keyId: string): boolean {
+    if (this.#seen !== undefined && this.#listedKey(keyId) !== undefined) return true;
+    return this.#config.keys.some((config) =>
+      this.#seen === undefined ? this.#mayBeOf(config, keyId) : config.keyId === keyId,
+    );
+  }
+
+  /** Whether the id was seen under the label before, or the configuration says so. */
+  #mayBeOf(config: KeyConfig, keyId: string): boolean {
+    return config.keyId === keyId || this.#memory.ids(config.label).includes(keyId);
+  }
+
+  /** For an id that no listed key found so far answers to. */
+  async #listedKeyAfterSearch({ keyId }: ParsedCiphertext, call: Call): Promise<ListedKey> {
+    const expected = this.#config.keys.filter((config) => this.#mayBeOf(config, keyId));
     await this.#token.ready(call);
     const known = this.#listedKey(keyId);
     if (known !== undefined) return known;

@@ -48,10 +48,9 @@ export interface Keyring {
   /**
    * The failure that `decrypt` would end in as far as memory alone can tell: everything up to 'key-retired' in the order of
    * docs/status-codes.md, then 'key-id-mismatch'. Undefined when only the HSM can tell. Asked before a call waits for an
-   * absent token, so that bytes that are not ours are refused at once even then; where it is missing, such a call is tried
-   * first.
+   * absent token, so that bytes that are not ours are refused at once even then.
    */
-  refusal?(ciphertext: Buffer, expectedKeyId?: string): KmsError | undefined;
+  refusal(ciphertext: Buffer, expectedKeyId?: string): KmsError | undefined;
   health(): KeyringHealth;
   /** Calls back after every change of `health()` or of the keys found; returns the function that ends it. */
   onChange(listener: () => void): () => void;

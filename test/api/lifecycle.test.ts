@@ -128,15 +128,15 @@ test('several listeners, path and abstract, with and without TLS', async (t) => 
     })),
     [
       {
-        name: 'tls', endpoint: path.join(directory, 'tls.sock'), apis: ['v1beta1'], tls: true, connections: 1,
+        name: 'tls', endpoint: path.join(directory, 'tls.sock'), apis: ['v1beta1'], tls: true, connections: 1, refused: 0,
         certificateExpires: true, kubernetes: false,
       },
       {
         name: 'plain', endpoint: path.join(directory, 'plain.sock'), apis: ['v1beta1', 'v2'], tls: false,
-        connections: 1, certificateExpires: false, kubernetes: true,
+        connections: 1, refused: 0, certificateExpires: false, kubernetes: true,
       },
       {
-        name: 'abstract', endpoint: `unix:///@${name}`, apis: ['v1beta1', 'v2'], tls: false, connections: 1,
+        name: 'abstract', endpoint: `unix:///@${name}`, apis: ['v1beta1', 'v2'], tls: false, connections: 1, refused: 0,
         certificateExpires: false, kubernetes: true,
       },
     ],

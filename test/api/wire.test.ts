@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { serve } from './support/fixture.ts';
-import { judgingKeyring, KEY_ID } from './support/keyring.ts';
+import { FakeKeyring, KEY_ID } from './support/keyring.ts';
 import { field, WireClient } from './support/wire.ts';
 
 const V1 = '/v1beta1.KeyManagementService/';
@@ -9,7 +9,7 @@ const V2 = '/v2.KeyManagementService/';
 const HEALTH = '/grpc.health.v1.Health/';
 
 test('names and numbers of fields are those on the wire', async (t) => {
-  const { path } = await serve(t, { keyring: judgingKeyring() });
+  const { path } = await serve(t, { keyring: new FakeKeyring() });
   const client = new WireClient(path);
   t.after(() => client.session.destroy());
   const ok = async (method: string, ...fields: Buffer[]): Promise<Buffer> => {

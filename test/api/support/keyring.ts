@@ -31,7 +31,7 @@ export class FakeKeyring implements Keyring {
 
   async decrypt(ciphertext: Buffer, call: Call, expectedKeyId?: string): Promise<DecryptResult> {
     this.calls.push({ operation: 'decrypt', call, bytes: ciphertext.length });
-    const refusal = this.judge(ciphertext, expectedKeyId);
+    const refusal = this.refusal(ciphertext, expectedKeyId);
     if (refusal !== undefined) throw refusal;
     await this.before(call, 'decrypt');
     const sealed = ciphertext.subarray(HEADER, ciphertext.length - this.extra);
@@ -40,9 +40,7 @@ export class FakeKeyring implements Keyring {
     return { plaintext, keyId: KEY_ID };
   }
 
-  refusal?(ciphertext: Buffer, expectedKeyId?: string): KmsError | undefined;
-
-  judge(ciphertext: Buffer, expectedKeyId?: string): KmsError | undefined {
+  refusal(ciphertext: Buffer, expectedKeyId?: string): KmsError | undefined {
     if (!ciphertext.subarray(0, MAGIC.length).equals(MAGIC)) {
       return new KmsError('foreign-ciphertext', 'not a ciphertext of this plugin');
     }
@@ -92,11 +90,4 @@ export class FakeKeyring implements Keyring {
       if (this.availability !== 'ready') throw new KmsError('token-away', 'partition test: token away (CKR_TEST)');
     };
   }
-}
-
-/** A keyring whose `refusal` is there, as the real one's. */
-export function judgingKeyring(): FakeKeyring {
-  const keyring = new FakeKeyring();
-  keyring.refusal = (ciphertext, expectedKeyId) => keyring.judge(ciphertext, expectedKeyId);
-  return keyring;
 }

@@ -14,6 +14,12 @@ const SPARE_THREADS = 4;
 /** Requests come and go at once: a young generation that is small costs nothing here, and keeps the peak of memory low. */
 const NODE_FLAGS = ['--max-semi-space-size=1'];
 
+/**
+ * Each login takes 16 MiB for scrypt, on whichever thread is free. By default glibc keeps them for that thread for ever:
+ * 240 MiB after some logins. So large blocks are given back, and threads share what is left.
+ */
+const MALLOC_ENVIRONMENT = { MALLOC_MMAP_THRESHOLD_: '1048576', MALLOC_ARENA_MAX: '4' } as const;
+
 export interface ProcessEvents {
   frame(frame: Frame): void;
   /** Once, when the process has ended or its channel broke. `how` is for the log. */
@@ -39,6 +45,7 @@ export class ProcessHandle {
       env: {
         PATH: process.env['PATH'] ?? '/usr/bin:/bin',
         ...(process.env['HOME'] === undefined ? {} : { HOME: process.env['HOME'] }),
+        ...MALLOC_ENVIRONMENT,
         ...config.environment,
         UV_THREADPOOL_SIZE: String(Math.min(1024, config.sessions + SPARE_THREADS)),
       },

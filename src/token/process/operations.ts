@@ -93,7 +93,8 @@ export class Operations {
         if (!(thrown instanceof CkrError)) throw thrown;
         const kind = classifyCkr(thrown.ckr);
         const final = this.#finalError(thrown, kind, keyId);
-        if (final !== undefined) throw final;
+        // Only a token that is well is believed: one that goes down may answer anything.
+        if (final !== undefined && (await this.#isWell(keyId, handles))) throw final;
         if (judgeIt !== undefined && (kind === 'tag' || kind === 'ambiguous')) {
           const plaintext = await judgeIt(thrown);
           if (plaintext !== undefined) return plaintext;
@@ -108,7 +109,7 @@ export class Operations {
     }
   }
 
-  /** What trying again does not change; undefined for the rest. */
+  /** What trying again does not change on a token that is well; undefined for the rest. */
   #finalError(error: CkrError, kind: CkrClass, keyId: string): OperationError | undefined {
     const facts = { ckr: error.ckr };
     const what = `${this.#where()}: ${error.message}`;

@@ -114,7 +114,7 @@ test('v2: Encrypt answers with the key id and without annotations, Decrypt takes
 });
 
 test('v2: key_id and annotations that do not belong to the ciphertext are refused', async (t) => {
-  const { client, keyring } = await serve(t);
+  const { client } = await serve(t);
   const kms = client();
   const sealed = await kms.call<{ ciphertext: Buffer }>(kms.v2.Encrypt, kms.v2, { plaintext: Buffer.from('x') });
   const ciphertext = sealed.response?.ciphertext ?? Buffer.alloc(0);

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { KeyQuery, TokenKey, TokenState } from '../types.ts';
 import { CkrError, Pkcs11Module, type TokenFacts } from '../pkcs11/module.ts';
 import type { CryptoRequest, OpenRequest, StateEvent } from '../wire/messages.ts';
-import { LoginError, logIn } from './login.ts';
+import { LoginError, logIn, outsideLogins } from './login.ts';
 import { OperationError } from './operation-error.ts';
 import { Operations } from './operations.ts';
 import { IvError } from '../profiles/index.ts';
@@ -171,7 +171,7 @@ export class Engine {
   /** @returns undefined when connected, else how many milliseconds to wait before the next attempt. */
   async #connectOnce(failures: number): Promise<number | undefined> {
     try {
-      const module = this.#freshModule(failures);
+      const module = await this.#freshModule(failures);
       const { token: config, stateDir } = this.#settings;
       const partition = await Partition.connect(
         module,
@@ -211,17 +211,19 @@ export class Engine {
     }
   }
 
-  #freshModule(failures: number): Pkcs11Module {
-    this.#module ??= new Pkcs11Module(this.#settings.token.module, this.#settings.token.initArgs);
-    if (this.#module.initialized && failures >= REINITIALIZE_FROM && this.#inside === 0) {
+  async #freshModule(failures: number): Promise<Pkcs11Module> {
+    const isFirst = this.#module === undefined;
+    const module = (this.#module ??= new Pkcs11Module(this.#settings.token.module, this.#settings.token.initArgs));
+    if (isFirst) await outsideLogins(this.#settings.stateDir, () => module.initialize());
+    if (module.initialized && failures >= REINITIALIZE_FROM && this.#inside === 0) {
       try {
-        this.#module.finalize();
+        module.finalize();
       } catch {
         // A module that cannot even be finalized is started anew below, or by the next process.
       }
     }
-    if (!this.#module.initialized) this.#module.initialize();
-    return this.#module;
+    if (!module.initialized) module.initialize();
+    return module;
   }
 
   #explain(thrown: unknown): string {

@@ -205,8 +205,8 @@ export class Supervisor {
     } else if (event.state !== 'starting') {
       this.#rememberError(event.reason);
     }
-    const state = event.state === 'starting' && before === 'away' ? 'away' : event.state;
-    this.#gate.set(state, event.reason, event.failure);
+    // A successor that begins to connect says nothing of why the token is away: the reason of before stands.
+    if (event.state !== 'starting' || before !== 'away') this.#gate.set(event.state, event.reason, event.failure);
     if (before !== this.#gate.state) this.#logState();
     // The keys may be others than before, though the state is the same.
     else if (event.state === 'ready') this.#gate.announce();

@@ -39,6 +39,8 @@ export interface Command {
   readonly operands: readonly string[];
   readonly options: Readonly<Record<string, OptionSpec>>;
   readonly summary: string;
+  /** Command lines as an operator types them; a test runs each. */
+  readonly examples?: readonly string[];
   /** Loads the verb's own code: a verb that is not run costs no start-up time. */
   load(): Promise<{ run(invocation: Invocation): Promise<number> }>;
 }

@@ -23,6 +23,7 @@ export const COMMANDS: readonly Command[] = [
     operands: [],
     options: NONE,
     summary: 'show the running service on one screen',
+    examples: ['kms-plugin status', 'kms-plugin status --json'],
     load: () => import('./verbs/status.ts'),
   },
   {
@@ -33,6 +34,7 @@ export const COMMANDS: readonly Command[] = [
       log: { type: 'string', hint: 'FILE', help: "the plugin's log, whose last lines go into the archive" },
     },
     summary: 'find out what is wrong, and what to do',
+    examples: ['kms-plugin doctor', 'kms-plugin doctor --bundle support.tar --log kms-plugin.log'],
     load: () => import('./verbs/doctor.ts'),
   },
   {
@@ -45,6 +47,7 @@ export const COMMANDS: readonly Command[] = [
       show: { type: 'boolean', help: 'show ciphertext and value in hex' },
     },
     summary: 'encrypt and decrypt a random value, as a client would',
+    examples: ['kms-plugin roundtrip', 'kms-plugin roundtrip --listener credhub --size 65000'],
     load: () => import('./verbs/roundtrip.ts'),
   },
   {
@@ -59,6 +62,7 @@ export const COMMANDS: readonly Command[] = [
     operands: ['LABEL'],
     options: NONE,
     summary: 'make a key that the token lacks',
+    examples: ['kms-plugin keys create credhub-2027'],
     load: () => import('./verbs/keys-create.ts'),
   },
   {
@@ -66,6 +70,7 @@ export const COMMANDS: readonly Command[] = [
     operands: ['LABEL'],
     options: NONE,
     summary: "show one key's attributes",
+    examples: ['kms-plugin keys inspect credhub-2027'],
     load: () => import('./verbs/keys-inspect.ts'),
   },
   {
@@ -87,6 +92,7 @@ export const COMMANDS: readonly Command[] = [
     operands: ['LEVEL'],
     options: { for: { type: 'string', hint: 'TIME', help: 'go back after this time, e.g. 10m' } },
     summary: 'error, warn, info or debug, until the next restart',
+    examples: ['kms-plugin log-level debug --for 10m'],
     load: () => import('./verbs/log-level.ts'),
   },
   {

@@ -13,6 +13,9 @@ export function overview(): string {
     '',
     `--config: default $KMS_PLUGIN_CONFIG, else`,
     `  ${DEFAULT_CONFIG}`,
+    'Examples: kms-plugin doctor',
+    '          kms-plugin roundtrip --listener credhub',
+    '          kms-plugin log-level debug --for 10m',
     'Exit status: 0 good, 1 failed, 2 wrong command line, 69 the service does not',
     '  answer, 78 the configuration is faulty.',
   ].join('\n');
@@ -28,6 +31,7 @@ export function usageOf(command: Command): string {
     `kms-plugin ${synopsis(command)} [--config FILE] [--json]${options.length > 0 ? ' [options]' : ''}`,
     `  ${command.summary}`,
     ...(options.length > 0 ? ['', ...options] : []),
+    ...(command.examples === undefined ? [] : ['', 'Examples:', ...command.examples.map((line) => `  ${line}`)]),
   ].join('\n');
 }
 

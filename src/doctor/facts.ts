@@ -1,6 +1,7 @@
 import { existsSync, lstatSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { roundTrip, RoundTripError, type RoundTrip } from '../api/index.ts';
 import { checkConfig, locateService, type ApiName, type Config, type ConfigCheck } from '../config/index.ts';
 import type { ListenerConfig, ServicePlace } from '../config/index.ts';
@@ -38,10 +39,16 @@ export interface Trip {
 export type Pins =
   { readonly kind: 'known'; readonly pins: readonly PinRecord[] } | { readonly kind: 'trouble'; readonly why: string };
 
+/** A round trip that ended well, and came back with something else. */
+export const WRONG_VALUE = 'another value came back than was encrypted';
+
 /** The service answers from memory: one that takes so long, in milliseconds, does not work. */
 const STATUS_MS = 2_000;
 /** Longest round trip, in milliseconds. */
-const TRIP_MS = 3_000;
+const TRIP_MS = 2_500;
+/** A token process that has just begun is given so long, and looked at so often, in milliseconds. */
+const START_MS = 1_800;
+const ASK_AGAIN_MS = 200;
 /** Kept back for what comes after the slowest look, in milliseconds. */
 const SPARE_MS = 500;
 /** A token that is away is given so long to come, a ready one to have its keys found, in milliseconds. */
@@ -84,8 +91,7 @@ export class Facts {
     return this.#once('service', async (): Promise<Service> => {
       if (this.place === undefined) return { kind: 'nowhere', message: 'the configuration does not say where it is' };
       try {
-        const client = new ControlClient(this.place.controlSocket, Math.min(STATUS_MS, this.leftMs));
-        return { kind: 'up', status: await client.status() };
+        return { kind: 'up', status: await this.#client(STATUS_MS).status() };
       } catch (error) {
         const kind = error instanceof ServiceUnavailableError ? error.why : 'confused';
         return { kind, message: (error as Error).message };
@@ -97,7 +103,7 @@ export class Facts {
     return this.#once('token', async (): Promise<TokenView> => {
       const service = await this.service();
       if (service.kind === 'up') {
-        const { token, health, keys } = service.status;
+        const { token, health, keys } = await this.#settledStatus(service.status);
         return { by: 'service', report: token, health, keys };
       }
       if (service.kind !== 'down') return { by: 'nobody', why: 'the service has the token and does not answer' };
@@ -160,12 +166,29 @@ export class Facts {
     return this.#known.get(name) as T;
   }
 
+  /** A service whose token process has just begun tells why it fails, or that it is well, a moment later. */
+  async #settledStatus(first: StatusReport): Promise<StatusReport> {
+    const until = performance.now() + Math.min(START_MS, this.leftMs - STATUS_MS);
+    let status = first;
+    while (isStarting(status.token) && performance.now() < until) {
+      await sleep(ASK_AGAIN_MS);
+      status = await this.#client(STATUS_MS)
+        .status()
+        .catch(() => status);
+    }
+    return status;
+  }
+
+  #client(withinMs: number): ControlClient {
+    return new ControlClient(this.place?.controlSocket ?? '', Math.min(withinMs, this.leftMs));
+  }
+
   async #trip(listener: ListenerConfig, api: ApiName): Promise<Trip['result']> {
     const plaintext = randomBytes(32);
     try {
       const trip = await roundTrip(listener, { api, plaintext, deadlineMs: Math.min(TRIP_MS, this.leftMs) });
       if (trip.plaintext.equals(plaintext)) return trip;
-      return new RoundTripError('Decrypt', 'wrong answer', 'another value came back than was encrypted');
+      return new RoundTripError('Decrypt', 'wrong answer', WRONG_VALUE);
     } catch (error) {
       return error instanceof Error ? error : new Error(String(error));
     }
@@ -196,6 +219,9 @@ export class Facts {
     });
   }
 }
+
+const isStarting = ({ state, reason }: TokenReport): boolean =>
+  state === 'starting' || /token process ended|keeps ending/.test(reason);
 
 const nothing = (): void => undefined;
 /** What it would log is in the token's report. */

@@ -1,32 +1,32 @@
 /** Faults of the host, of the container, and of CredHub beside the plugin. */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
-import { createServer, type Server } from 'node:net';
 import path from 'node:path';
 import { stringify } from 'yaml';
+import type { Diagnosis } from '../../src/doctor/index.ts';
 import { HOST } from '../config/fixtures.ts';
 import type { Fault } from './fault.ts';
 import type { Place } from './place.ts';
 
 const DAY_S = 86_400;
-
-let blocker: Server | undefined;
+const BUNDLE = path.resolve(import.meta.dirname, '../../dist/kms-plugin.cjs');
 
 const host: readonly Fault[] = [
   {
     seeded: 'another program on the health port',
     check: 'health port',
-    names: /does not answer|answered by another program/,
+    names: /is answered by another program \(HTTP 200\)/,
     mend: /health\.port/,
     seed: async (place) => {
       await place.stop();
       const { healthPort } = place.installation;
-      blocker = createServer((connection) => connection.end('no HTTP\n')).listen(healthPort, '127.0.0.1');
+      const script = `require('http').createServer((_, answer) => answer.end('hello')).listen(${healthPort}, '127.0.0.1')`;
+      place.helper(process.execPath, ['-e', script]);
       place.start();
       await place.well();
     },
     undo: async (place) => {
-      await new Promise((resolve) => blocker?.close(resolve));
+      await place.endHelpers();
       await place.restart();
     },
   },
@@ -40,6 +40,15 @@ const host: readonly Fault[] = [
       utimesSync(place.at('state/serve.lock'), later, later);
     },
     undo: (place) => utimesSync(place.at('state/serve.lock'), new Date(), new Date()),
+  },
+  {
+    seeded: 'a full disk under state_dir',
+    check: 'disk',
+    names: /state_dir .*: 0(\.\d)? MiB free: the plugin goes on, but cannot remember/,
+    mend: /make room on that file system/,
+    seed: (place) => place.stop(),
+    diagnose: (place) => Promise.resolve(onFullDisk(place)),
+    undo: (place) => place.start(),
   },
   {
     seeded: 'a limit of 100 open files',
@@ -72,6 +81,15 @@ const host: readonly Fault[] = [
     undo: (place) => rmSync(place.at('cgroup'), { recursive: true }),
   },
 ];
+
+/** The service and doctor in a mount namespace whose state_dir is a small file system that is filled up. */
+function onFullDisk(place: Place): Diagnosis {
+  const root = process.getuid?.() === 0 ? [] : ['--map-root-user'];
+  const { config } = place.installation;
+  const script = path.join(import.meta.dirname, 'full-disk.sh');
+  const args = [...root, '--mount', 'bash', script, place.at('state'), process.execPath, BUNDLE, config];
+  return JSON.parse(execFileSync('unshare', args, { encoding: 'utf8', timeout: 60_000 })) as Diagnosis;
+}
 
 function setOpenFiles(place: Place, limit: string): void {
   execFileSync('prlimit', ['--pid', String(place.service.pid), `--nofile=${limit}`]);
@@ -177,7 +195,7 @@ const credhub: readonly Fault[] = [
       credhubSettings(place);
       place.helper(
         process.execPath,
-        ['-e', 'setInterval(() => {}, 1e6)', '-jar', path.join(place.at('credhub.jar'))],
+        ['-e', 'setInterval(() => {}, 1e6)', '--', '-jar', place.at('credhub.jar')],
         'java',
       );
     },

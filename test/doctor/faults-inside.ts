@@ -6,14 +6,28 @@ import type { Faults } from '../module/index.ts';
 import type { Fault } from './fault.ts';
 import type { Place } from './place.ts';
 
-/** The module does this from now on, in a token process that has just begun. */
-const misbehave = (faults: Faults): Pick<Fault, 'seed' | 'undo'> => ({
+/** The module does this from now on, and the connection is made anew. `reason`: what the plugin ends up with. */
+const misbehave = (reason: RegExp, faults: Faults): Pick<Fault, 'seed' | 'undo'> => ({
+  seed: async (place) => {
+    place.faulty.control(faults);
+    await place.newConnection();
+    await place.until(({ token }) => token.state !== 'ready' && reason.test(token.reason));
+  },
+  undo: (place) => place.faulty.control({}),
+});
+
+/** The same in a token process that has just begun. */
+const inNewProcess = (reason: RegExp, faults: Faults): Pick<Fault, 'seed' | 'undo'> => ({
   seed: async (place) => {
     place.faulty.control(faults);
     await place.newTokenProcess();
-    await place.away();
+    await place.until(({ token }) => token.state !== 'ready' && reason.test(token.reason));
   },
-  undo: (place) => place.faulty.control({}),
+  // The pauses between processes grow with each that ends.
+  undo: async (place) => {
+    place.faulty.control({});
+    await place.restart();
+  },
 });
 
 /** Another active key: the ones that are unfit are on the token from the start. */
@@ -40,7 +54,7 @@ const processes: readonly Fault[] = [
     check: 'token process',
     names: /the token process ended|keeps ending the token process/,
     mend: /the vendor's module ends the process/,
-    ...misbehave({ rules: [{ on: 'C_Initialize', crash: 'segv' }] }),
+    ...inNewProcess(/keeps ending/, { rules: [{ on: 'C_Initialize', crash: 'segv' }] }),
   },
   {
     seeded: 'a module that hangs in every call',
@@ -96,7 +110,7 @@ const modules: readonly Fault[] = [
     check: 'module',
     names: /C_Initialize.*CKR_GENERAL_ERROR/,
     mend: /token\.environment/,
-    ...misbehave({ rules: [{ on: 'C_Initialize', answer: 'CKR_GENERAL_ERROR' }] }),
+    ...inNewProcess(/C_Initialize/, { rules: [{ on: 'C_Initialize', answer: 'CKR_GENERAL_ERROR' }] }),
   },
 ];
 
@@ -118,24 +132,25 @@ const tokens: readonly Fault[] = [
     check: 'token',
     names: /CKR_(DEVICE_REMOVED|TOKEN_NOT_PRESENT)/,
     mend: /HSM/,
-    ...misbehave({ removed: {} }),
+    ...misbehave(/CKR_TOKEN_NOT_PRESENT/, { removed: {} }),
   },
   {
     seeded: 'an HSM that answers CKR_DEVICE_ERROR to everything',
     check: 'token',
     names: /C_OpenSession.*CKR_DEVICE_ERROR/,
     mend: /the vendor's own tool/,
-    ...misbehave({ rules: [{ on: 'C_OpenSession', answer: 'CKR_DEVICE_ERROR' }] }),
+    ...misbehave(/C_OpenSession/, { rules: [{ on: 'C_OpenSession', answer: 'CKR_DEVICE_ERROR' }] }),
   },
   {
     seeded: 'a token with one try of its PIN left (CKF_USER_PIN_FINAL_TRY)',
     check: 'token',
     names: /one more wrong PIN locks the token/,
     mend: /log in once with the HSM's own tool/,
-    ...misbehave({ tokenInfo: { set: ['CKF_USER_PIN_FINAL_TRY'] } }),
+    ...misbehave(/last try/, { tokenInfo: { set: ['CKF_USER_PIN_FINAL_TRY'] } }),
     undo: async (place) => {
+      // Otherwise its flags are looked at again after a minute.
       place.faulty.control({});
-      await place.newTokenProcess();
+      await place.restart();
     },
   },
   {
@@ -143,10 +158,11 @@ const tokens: readonly Fault[] = [
     check: 'token',
     names: /has locked its user PIN/,
     mend: /security officer unlock it/,
-    ...misbehave({ tokenInfo: { set: ['CKF_USER_PIN_LOCKED'] } }),
+    ...misbehave(/locked/, { tokenInfo: { set: ['CKF_USER_PIN_LOCKED'] } }),
     undo: async (place) => {
+      // Otherwise its flags are looked at again after a minute.
       place.faulty.control({});
-      await place.newTokenProcess();
+      await place.restart();
     },
   },
 ];
@@ -159,8 +175,7 @@ const logins: readonly Fault[] = [
     mend: /put the right PIN into pin_file/,
     seed: async (place) => {
       place.write(place.at('pin'), 'wrong-pin');
-      await place.newTokenProcess();
-      await place.away();
+      await place.newConnection();
       await place.until(({ token }) => token.state === 'refused');
     },
     undo: async (place) => {
@@ -176,13 +191,12 @@ const logins: readonly Fault[] = [
     seed: async (place) => {
       renameSync(place.at('state/pin-memory'), place.at('state/aside'));
       place.write(place.at('state/pin-memory'), Buffer.alloc(65_536, 0xff));
-      await place.newTokenProcess();
-      await place.away();
+      await place.newConnection();
       await place.until(({ token }) => token.state === 'refused');
     },
     undo: async (place) => {
       renameSync(place.at('state/aside'), place.at('state/pin-memory'));
-      await place.newTokenProcess();
+      await place.restart();
     },
   },
   {
@@ -190,7 +204,7 @@ const logins: readonly Fault[] = [
     check: 'login',
     names: /C_Login.*CKR_DEVICE_ERROR/,
     mend: /said nothing about the PIN/,
-    ...misbehave({ rules: [{ on: 'C_Login', answer: 'CKR_DEVICE_ERROR' }] }),
+    ...misbehave(/C_Login/, { rules: [{ on: 'C_Login', answer: 'CKR_DEVICE_ERROR' }] }),
   },
 ];
 
@@ -230,21 +244,14 @@ const keys: readonly Fault[] = [
     mend: /set size to what the key has/,
     ...activeKey('small'),
   },
-  {
-    seeded: 'an active key that is no AES key',
-    check: 'key',
-    names: /generic \(active\).*no AES key/,
-    mend: /keys inspect/,
-    ...activeKey('generic'),
-  },
 ];
 
 const calls: readonly Fault[] = [
   {
     seeded: 'an HSM that decrypts to something else',
     check: 'round trip',
-    names: /Decrypt/,
-    mend: /./,
+    names: /another value came back than was encrypted/,
+    mend: /stop clients from writing/,
     seed: (place) => place.faulty.control({ rules: [{ on: 'C_Decrypt', garbage: true }] }),
     undo: (place) => place.faulty.control({}),
   },

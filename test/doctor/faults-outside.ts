@@ -100,9 +100,9 @@ const sockets: readonly Fault[] = [
   },
   {
     seeded: "an ordinary file in the socket's place",
-    check: 'socket',
-    names: /credhub\.sock is no socket/,
-    mend: /move it away/,
+    check: 'configuration',
+    names: /credhub\.sock, which is there and is no socket/,
+    mend: /remove that file/,
     seed: (place) => {
       renameSync(socketOf(place), place.at('run/aside'));
       place.write(socketOf(place), '');

@@ -4,11 +4,12 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { roundTrip } from '../../src/api/index.ts';
 import { withOwnToken } from '../../src/cli/own-keyring.ts';
 import { loadConfig } from '../../src/config/index.ts';
 import { ControlClient, type StatusReport } from '../../src/control/index.ts';
 import { diagnose, Facts, SURROUNDINGS, type Diagnosis, type Line, type Surroundings } from '../../src/doctor/index.ts';
-import type { Raw } from '../config/fixtures.ts';
+import { listenerOf, type Raw } from '../config/fixtures.ts';
 import { faultyModule, type FaultyModule } from '../module/index.ts';
 import { makeInstallation, type Installation } from '../service/installation.ts';
 import { program, verb, type Watched } from '../service/processes.ts';
@@ -35,7 +36,6 @@ export class Place {
       silent: { attributes: { CKA_ENCRYPT: false } },
       small: { size: 128 },
       twice: {},
-      generic: { generic: true },
     });
     await hsm.makeKey('twice');
     const place = new Place(installation, faultyModule({ inner: hsm.module, innerEnv: hsm.environment }));
@@ -56,6 +56,8 @@ export class Place {
   configure(change: (raw: Raw) => void = () => undefined): void {
     this.installation.configure((raw) => {
       Object.assign(raw.token, { module: this.faulty.path, environment: this.faulty.environment });
+      // Without patience calls fail at once while the token is away, and doctor need not wait for them.
+      Object.assign(listenerOf(raw, 0), { patience: '0s' });
       change(raw);
     });
   }
@@ -93,7 +95,17 @@ export class Place {
     assert.deepEqual(report.problems, []);
   }
 
-  /** The token's connection is made anew, as after a crash. */
+  /** The token's connection is lost and made anew; resolves when the plugin has noticed. */
+  async newConnection(): Promise<void> {
+    this.faulty.loseSessions();
+    const [listener] = loadConfig(this.installation.config).listeners;
+    if (listener === undefined) throw new Error('no listener');
+    await roundTrip(listener, { api: 'v1beta1', plaintext: Buffer.alloc(32), deadlineMs: 1_000 }).catch(
+      () => undefined,
+    );
+  }
+
+  /** As after a crash. */
   async newTokenProcess(): Promise<void> {
     process.kill(await this.tokenPid(), 'SIGKILL');
   }

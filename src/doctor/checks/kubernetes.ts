@@ -28,7 +28,7 @@ function examine({ name, kubernetes: report }: ListenerReport, facts: Facts): Fi
   if (problems.length > 0) {
     return problems.map((problem) =>
       failure(
-        `${head}; kube-apiserver refuses that: ${problem}`,
+        status === undefined ? `${name}: ${problem}` : `${head}; kube-apiserver refuses that: ${problem}`,
         'mend what fails above; kube-apiserver takes new answers within a minute',
       ),
     );

@@ -48,7 +48,7 @@ async function examine(facts: Facts, listener: ListenerConfig): Promise<Finding[
       failure(
         seen,
         why?.startsWith('is stopped') === true
-          ? `let it go on (kill -CONT), or ${RESTART}`
+          ? `let it go on (kill -CONT ${(plugin ?? listening)?.pid ?? 'PID'}), or ${RESTART}`
           : `keep its log, then ${RESTART}`,
       ),
     ];

@@ -27,7 +27,7 @@ export const token: Check = {
 };
 
 function mendFor(reason: string): string {
-  if (reason.includes('CKR_TOKEN_NOT_PRESENT'))
+  if (reason.includes('CKR_TOKEN_NOT_PRESENT') && !reason.includes('no token at all'))
     return "correct token.partition, or the HSM client's own configuration: the line shows which tokens the module sees";
   if (reason.includes('choose one by')) return 'set token.partition to the serial number of the one that is meant';
   return "see with the vendor's own tool whether the HSM is up and reachable from this host; the plugin goes on trying and recovers by itself";

@@ -6,7 +6,7 @@ const ACCEPTS = 0x10000;
 /** TCP_LISTEN in /proc/net/tcp. */
 const TCP_LISTEN = '0A';
 
-/** Processes that listen on a Unix socket, and how many sockets of that name listen, seen processes or not. */
+/** How many sockets listen under a name, and the processes that hold the newest of them. */
 export interface UnixListeners {
   readonly sockets: number;
   /** Those whose descriptors this user may see. */
@@ -15,19 +15,21 @@ export interface UnixListeners {
 
 /**
  * Who listens at a path, or at an abstract name with its leading "@". The kernel shows the name that a socket was bound
- * under, and this program binds under PATH.xxxxxxxx before it renames.
+ * under, and this program binds under PATH.xxxxxxxx before it renames. Where several have the name, the path leads to
+ * the one that was made last, and the kernel numbers sockets upwards.
  */
 export function unixListeners(proc: string, name: string): UnixListeners {
-  const inodes = new Set<string>();
+  const inodes: number[] = [];
   for (const line of (readText(path.join(proc, 'net/unix')) ?? '').split('\n').slice(1)) {
     const [, , , flags = '0', , , inode = '', ...rest] = line.trim().split(/\s+/);
     if ((parseInt(flags, 16) & ACCEPTS) === 0) continue;
     const bound = rest.join(' ');
-    if (bound === name || (bound.startsWith(name) && /^\.[0-9a-f]{8}$/.test(bound.slice(name.length))))
-      inodes.add(inode);
+    const isOurs = bound.startsWith(name) && /^(\.[0-9a-f]{8})?$/.test(bound.slice(name.length));
+    if (isOurs) inodes.push(Number(inode));
   }
-  if (inodes.size === 0) return { sockets: 0, processes: [] };
-  return { sockets: inodes.size, processes: allProcesses(proc).filter((process) => process.hasSocket(inodes)) };
+  if (inodes.length === 0) return { sockets: 0, processes: [] };
+  const newest = String(Math.max(...inodes));
+  return { sockets: inodes.length, processes: allProcesses(proc).filter((process) => process.hasSocket(newest)) };
 }
 
 /** Whether anybody listens on a TCP port of this network namespace; undefined when it cannot be seen. */

@@ -73,13 +73,11 @@ export class Process {
     }
   }
 
-  hasSocket(inodes: ReadonlySet<string>): boolean {
+  /** Whether one of its descriptors is the socket with that inode number. */
+  hasSocket(inode: string): boolean {
     try {
       const directory = path.join(this.#directory, 'fd');
-      return readdirSync(directory).some((name) => {
-        const inode = /^socket:\[(\d+)\]$/.exec(linkOf(path.join(directory, name)))?.[1];
-        return inode !== undefined && inodes.has(inode);
-      });
+      return readdirSync(directory).some((name) => linkOf(path.join(directory, name)) === `socket:[${inode}]`);
     } catch {
       return false;
     }

@@ -102,7 +102,6 @@ describe('the support archive', () => {
     installation.configure((raw) => {
       raw.token['pin_file'] = SECRETS.misplaced;
       raw.token['pin'] = SECRETS.PIN;
-      raw[SECRETS.variable] = 'a name that is a secret';
       raw['notes'] = { deep: [SECRETS.comment] };
     });
     assertNoSecretIn(['token', 'listeners'], bundle('misplaced.tar'));

@@ -13,7 +13,18 @@ const allBut = (room) => [
 ];
 
 export default tseslint.config(
-  { ignores: ['dist/**', '.dev/**', '**/target/**', '**/*.mjs', '**/*.cjs', 'eslint.config.js', 'node_modules/**'] },
+  {
+    ignores: [
+      'dist/**',
+      '.dev/**',
+      '.release/**',
+      '**/target/**',
+      '**/*.mjs',
+      '**/*.cjs',
+      'eslint.config.js',
+      'node_modules/**',
+    ],
+  },
   ...tseslint.configs.strictTypeChecked,
   ...tseslint.configs.stylisticTypeChecked,
   {

@@ -18,7 +18,7 @@ const QUICK = { limits: { callDeadlineMs: 1_500 }, killAfterMs: 3_000, token: { 
 
 describe('a hang', () => {
   test('of every function: deadline, then refusals at once, then a new process', async (t) => {
-    const host = await bench.readyHost(QUICK);
+    const host = await bench.readyHost({ ...QUICK, killAfterMs: 6_000 });
     await host.encrypt(Buffer.alloc(32));
     const pid = host.token.report().process.pid;
     bench.faulty.control({ rules: [{ on: '*', hang: true, times: 1_000 }] });

@@ -24,12 +24,19 @@ export interface LoadJob {
   readonly warmUpSeconds: number;
   /** End of the run, whatever its time. */
   readonly maxRequests?: number;
+  /** Pause in milliseconds after each answer, for probing beside another load. */
+  readonly intervalMs?: number;
 }
 
 /** Builds the load client of bench/load. @returns its path. */
-export function buildLoadClient(): string {
-  const binary = path.join(mkdtempSync(path.join(tmpdir(), 'kms-load-')), 'load');
-  execFileSync('go', ['build', '-o', binary, '.'], { cwd: path.join(import.meta.dirname, 'load'), stdio: 'inherit' });
+export const buildLoadClient = (): string => build('load');
+
+/** Builds the plainest plugin in Go, of bench/peer. @returns its path. */
+export const buildPeer = (): string => build('peer');
+
+function build(program: 'load' | 'peer'): string {
+  const binary = path.join(mkdtempSync(path.join(tmpdir(), `kms-${program}-`)), program);
+  execFileSync('go', ['build', '-o', binary, '.'], { cwd: path.join(import.meta.dirname, program), stdio: 'inherit' });
   return binary;
 }
 
@@ -41,6 +48,7 @@ export function load(binary: string, job: LoadJob): Promise<LoadResult> {
     [
       ...['-socket', job.socket, ...tls, '-method', job.method, '-sizes', String(job.size)],
       ...['-in-flight', String(job.inFlight), '-measured', `${job.seconds}s`, '-warm-up', `${job.warmUpSeconds}s`],
+      ...(job.intervalMs === undefined ? [] : ['-interval', `${job.intervalMs}ms`]),
       ...(job.maxRequests === undefined ? [] : ['-max-requests', String(job.maxRequests)]),
     ],
     { stdio: ['ignore', 'pipe', 'inherit'] },

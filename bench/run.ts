@@ -6,7 +6,8 @@ import { execFileSync } from 'node:child_process';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { buildLoadClient, load, type LoadJob, type LoadResult } from './load-client.ts';
+import { firstAnswer } from './first-answer.ts';
+import { buildLoadClient, buildPeer, load, type LoadJob, type LoadResult } from './load-client.ts';
 import { HOST, makeStage, type Stage } from './stage.ts';
 import { cpuSeconds, family, memoryMiB, type Subject } from './subject.ts';
 
@@ -19,6 +20,7 @@ const HELP = `Usage: scripts/bench [options]
   --rounds N        rounds of each, alternating (default 3)
   --seconds N       measured in each (default 2)
   --peer NAME=TLS-SOCKET[,PLAIN-SOCKET]  another plugin, started by you, trusted by --peer-ca FILE
+  --no-peer         without the plugin in Go that bench/peer builds
   --no-inits        the HSM's time is taken by C_Encrypt and C_Decrypt only, not by the ...Init calls
 `;
 
@@ -33,6 +35,7 @@ const { values: options } = parseArgs({
     seconds: { type: 'string', default: '2' },
     peer: { type: 'string', multiple: true, default: [] },
     'peer-ca': { type: 'string' },
+    'no-peer': { type: 'boolean', default: false },
     'no-inits': { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
@@ -43,26 +46,6 @@ const median = (numbers: readonly number[]): number => [...numbers].sort((a, b) 
 interface Round extends LoadResult {
   /** Processor time of all the subject's processes for one request, in microseconds. */
   readonly cpuUs: number;
-}
-
-async function firstAnswer(subject: Subject, client: string, ca: string, began: number): Promise<number> {
-  for (;;) {
-    try {
-      const job: LoadJob = {
-        socket: subject.plain,
-        method: 'encrypt',
-        size: 32,
-        inFlight: 1,
-        seconds: 0.001,
-        warmUpSeconds: 0,
-      };
-      await load(client, job);
-      return performance.now() - began;
-    } catch {
-      if (performance.now() - began > 20_000) throw new Error(`${subject.name} does not answer (CA ${ca})`);
-      await sleep(2);
-    }
-  }
 }
 
 async function measure(subject: Subject, client: string, job: LoadJob): Promise<Round> {
@@ -111,30 +94,30 @@ function floors(stage: Stage, size: number, seconds: number): void {
   for (const sessions of [8, 64]) print(['pkcs11js, asynchronous', sessions, fromNode(sessions)]);
 }
 
-async function compare(stage: Stage, client: string, hsm: string): Promise<void> {
+async function compare(stage: Stage, client: string, peer: string | undefined, hsm: string): Promise<void> {
   const seconds = Number(options.seconds);
   const rounds = Number(options.rounds);
   const subjects: Subject[] = [];
   const starts: string[] = [];
   const begin = async (make: () => Subject): Promise<void> => {
-    const began = performance.now();
     const subject = make();
     subjects.push(subject);
-    const ms = await firstAnswer(subject, client, stage.ca, began);
+    await firstAnswer(subject, stage.ca);
     await sleep(1_500);
     const pids = subject.process?.pid === undefined ? [] : family(subject.process.pid);
-    starts.push(`${subject.name}: first answer after ${ms.toFixed(0)} ms, idle ${memoryMiB(pids).toFixed(0)} MiB`);
+    starts.push(`${subject.name} ${memoryMiB(pids).toFixed(0)}`);
   };
   try {
     await begin(() => stage.echo());
     await begin(() => stage.plugin('direct', '{"name":"direct"}'));
     await begin(() => stage.plugin('envelope', '{"name":"envelope","data_key":"reuse"}'));
+    if (peer !== undefined) await begin(() => stage.peer(peer));
     for (const peer of options.peer) {
       const [name = 'peer', sockets = ''] = peer.split('=');
       const [tls = '', plain = tls] = sockets.split(',');
       subjects.push({ name, tls, plain, process: undefined });
     }
-    console.log(`\n## HSM: ${hsm}\n\n${starts.join('\n')}\n`);
+    console.log(`\n## HSM: ${hsm}\n\nIdle PSS in MiB: ${starts.join(', ')}\n`);
     print([
       'transport',
       'method',
@@ -209,12 +192,13 @@ async function main(): Promise<void> {
   }
   execFileSync(process.execPath, [path.join(import.meta.dirname, '../scripts/build.mjs')]);
   const client = buildLoadClient();
+  const peer = options['no-peer'] ? undefined : buildPeer();
   for (const hsm of list(options.hsm)) {
     const delayMs = hsm === 'softhsm2' ? 0 : Number(hsm);
     const name = delayMs === 0 ? 'SoftHSM2' : `${delayMs} ms for each call that goes to it`;
     const stage = await makeStage(delayMs, !options['no-inits']);
     try {
-      await compare(stage, client, name);
+      await compare(stage, client, peer, name);
       for (const size of list(options.sizes).map(Number)) floors(stage, size, Number(options.seconds));
     } finally {
       await stage.close();

@@ -9,6 +9,10 @@ import { start, type Subject } from './subject.ts';
 
 export const HOST = 'kms-plugin.test';
 const ROOT = path.join(import.meta.dirname, '..');
+/** What is measured: the bundle, or another one, to compare with. */
+const PROGRAM = process.env['KMS_BENCH_PROGRAM'] ?? path.join(ROOT, 'dist/kms-plugin.cjs');
+/** As the packages start it. */
+const NODE_FLAGS = (process.env['KMS_BENCH_NODE_FLAGS'] ?? '--max-semi-space-size=2').split(' ').filter(Boolean);
 
 /** A token, certificates and the means to start servers on them, all in one temporary directory. */
 export interface Stage {
@@ -19,8 +23,13 @@ export interface Stage {
   readonly tokenLabel: string;
   readonly pinFile: string;
   readonly keyLabel: string;
-  plugin(name: string, scheme: string): Subject;
+  /** @param more fields that replace those of its configuration. */
+  plugin(name: string, scheme: string, more?: object): Subject;
   echo(): Subject;
+  /** The plainest plugin in Go. @param binary what `buildPeer` made. */
+  peer(binary: string): Subject;
+  /** Makes more keys on the token. */
+  makeKeys(labels: readonly string[]): Promise<void>;
   /** C_Encrypt and C_Decrypt so far; only of a stage that counts. */
   hsmCalls(): number;
   /** The token is out, or back; only on a stage that counts. */
@@ -68,7 +77,7 @@ export async function makeStage(delayMs: number, inits: boolean, counts = false)
     tokenLabel: hsm.label,
     pinFile,
     keyLabel,
-    plugin(name, scheme) {
+    plugin(name, scheme, more = {}) {
       const home = inDirectory(name);
       mkdirSync(path.join(home, 'state'), { recursive: true, mode: 0o700 });
       const tls = path.join(home, 'tls.sock');
@@ -88,10 +97,11 @@ export async function makeStage(delayMs: number, inits: boolean, counts = false)
         keys: [{ label: keyLabel, state: 'active' }],
         scheme: JSON.parse(scheme) as unknown,
         health: { port: 0 },
+        ...more,
       };
       const file = path.join(home, 'kms-plugin.yml');
       writeFileSync(file, JSON.stringify(configuration));
-      const command = [process.execPath, path.join(ROOT, 'dist/kms-plugin.cjs'), 'serve', '--config', file];
+      const command = [process.execPath, ...NODE_FLAGS, PROGRAM, 'serve', '--config', file];
       return { name, tls, plain, process: start(command) };
     },
     echo() {
@@ -101,6 +111,21 @@ export async function makeStage(delayMs: number, inits: boolean, counts = false)
       const files = [inDirectory('server.crt'), inDirectory('server.key')];
       const command = [process.execPath, inDirectory('echo.cjs'), proto, tls, ...files, plain];
       return { name: 'echo', tls, plain, process: start(command) };
+    },
+    peer(binary) {
+      const tls = inDirectory('peer-tls.sock');
+      const plain = inDirectory('peer-plain.sock');
+      const files = ['-cert', inDirectory('server.crt'), '-cert-key', inDirectory('server.key')];
+      const token = ['-module', module, '-token', hsm.label, '-pin-file', pinFile, '-key', keyLabel];
+      return {
+        name: 'crypto11',
+        tls,
+        plain,
+        process: start([binary, ...token, ...files, '-tls', tls, '-plain', plain], environment),
+      };
+    },
+    async makeKeys(labels) {
+      await hsm.makeKeys(Object.fromEntries(labels.map((label) => [label, {}])));
     },
     hsmCalls() {
       if (faulty === undefined) throw new Error('this stage does not count');

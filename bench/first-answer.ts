@@ -1,0 +1,61 @@
+import { readFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { credentials, loadPackageDefinition, type Client, type ServiceClientConstructor } from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+import { HOST } from './stage.ts';
+import type { Subject } from './subject.ts';
+
+const PROTO = path.join(import.meta.dirname, '../src/api/proto/v1beta1.proto');
+/** How often the socket is looked at, in milliseconds. */
+const LOOK_MS = 2;
+const PATIENCE_MS = 20_000;
+
+const definition = loadPackageDefinition(loadSync(PROTO, { keepCase: true, defaults: true }));
+const { KeyManagementService } = definition['v1beta1'] as unknown as { KeyManagementService: ServiceClientConstructor };
+
+/** Waits for the first answer to an Encrypt over TLS. @returns `performance.now()` at its arrival. */
+export async function firstAnswer(subject: Subject, ca: string): Promise<number> {
+  const until = performance.now() + PATIENCE_MS;
+  const secured = credentials.createSsl(readFileSync(ca));
+  const options = { 'grpc.ssl_target_name_override': HOST, 'grpc.default_authority': HOST };
+  while (performance.now() < until) {
+    if (await accepts(subject.tls)) {
+      const client = new KeyManagementService(`unix:${subject.tls}`, secured, options);
+      try {
+        await encrypt(client);
+        return performance.now();
+      } catch {
+        // It listened and was not ready, or was about to be replaced.
+      } finally {
+        client.close();
+      }
+    }
+    await sleep(LOOK_MS);
+  }
+  throw new Error(`${subject.name} does not answer`);
+}
+
+function accepts(socket: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect(socket);
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once('error', () => resolve(false));
+  });
+}
+
+function encrypt(client: Client): Promise<void> {
+  const call = (
+    client as unknown as Record<string, (request: object, options: object, done: (error: Error | null) => void) => void>
+  )['Encrypt'];
+  return new Promise((resolve, reject) => {
+    call?.bind(client)({ plain: Buffer.alloc(32) }, { deadline: Date.now() + PATIENCE_MS }, (error) => {
+      if (error === null) resolve();
+      else reject(error);
+    });
+  });
+}

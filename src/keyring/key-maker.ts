@@ -26,7 +26,7 @@ export class KeyMaker {
     }
     const keys = await this.#token.find([...listed, queryFor(config)], call);
     // The next search, after a loss too, is for the listed keys again.
-    await this.#token.find(listed, call);
+    await this.#token.find(this.#listed(), call);
     return keys.filter((key) => key.label === config.label);
   }
 

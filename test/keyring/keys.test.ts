@@ -56,6 +56,17 @@ describe('creating', () => {
     assert.ok(host.keyring.warnings().some((warning) => warning.includes('create: true')));
   });
 
+  test('no second one when asked again while the HSM still makes the first', async () => {
+    const host = await bench.readyHost();
+    const label = fresh();
+    const before = bench.faulty.counts().calls.C_GenerateKey;
+    bench.faulty.control({ rules: [{ on: 'C_GenerateKey', delayUs: 2_000_000, times: 1 }] });
+    await assertFails(host.keyring.createKey(label, ownCall(500)), 'deadline');
+    await host.keyring.createKey(label, ownCall(10_000));
+    assert.equal(bench.faulty.counts().calls.C_GenerateKey, before + 1);
+    assert.equal((await host.keyring.inspect(label, ownCall(5_000))).found.length, 1);
+  });
+
   test('both keys of scheme 3', async () => {
     bench.faulty.control({ hide: ['CKM_AES_GCM'] });
     const label = fresh();

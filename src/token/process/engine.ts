@@ -39,6 +39,8 @@ export class Engine {
   #wasReady = false;
   #connecting = false;
   #doubting: Promise<void> | undefined;
+  /** The making of keys, one after the other. */
+  #creating: Promise<unknown> = Promise.resolve();
   #notes: string[] = [];
   /** Operations inside the module: it must not be finalized under them. */
   #inside = 0;
@@ -75,9 +77,15 @@ export class Engine {
     return this.#partition?.keys ?? [];
   }
 
-  /** Makes one key, unless there is one under its label. Throws OperationError. */
+  /**
+   * Makes one key, unless there is one under its label. Throws OperationError.
+   *
+   * One after the other: an HSM may take longer than the first caller waits, and who asks again must find that key.
+   */
   async create(query: KeyQuery): Promise<void> {
-    await this.#guard((_operations, partition) => partition.create(query));
+    const turn = this.#creating.then(() => this.#guard((_operations, partition) => partition.create(query)));
+    this.#creating = turn.catch(() => undefined);
+    await turn;
   }
 
   /** Sessions at work or idle, and how many there may be. */

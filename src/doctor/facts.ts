@@ -9,7 +9,7 @@ import { ControlClient, ServiceUnavailableError, type StatusReport } from '../co
 import type { KeyReport, Keyring, KeyringHealth } from '../keyring/index.ts';
 import type { Log } from '../log/index.ts';
 import { describePins, type PinRecord, type TokenReport } from '../token/index.ts';
-import { unixListeners, type UnixListeners } from './look/listening.ts';
+import { unixListeners, type UnixListener } from './look/listening.ts';
 import { isLocked } from './look/locks.ts';
 import { allProcesses, Process } from './look/processes.ts';
 import type { Surroundings } from './surroundings.ts';
@@ -134,7 +134,7 @@ export class Facts {
   }
 
   /** Who listens on a Unix socket: a path, or an abstract name with a leading "@". */
-  listenersAt(name: string): UnixListeners {
+  listenersAt(name: string): readonly UnixListener[] {
     return this.#once(`listening ${name}`, () => unixListeners(this.around.proc, name));
   }
 
@@ -145,7 +145,8 @@ export class Facts {
 
   /** The plugin process as this host numbers it: BPM's containers have pid namespaces of their own. */
   async pluginProcess(): Promise<Process | undefined> {
-    const [listening] = this.place === undefined ? [] : this.listenersAt(this.place.controlSocket).processes;
+    const listeners = this.place === undefined ? [] : this.listenersAt(this.place.controlSocket);
+    const [listening] = listeners.flatMap(({ processes }) => processes);
     if (listening !== undefined) return listening;
     const service = await this.service();
     return service.kind === 'up' ? new Process(this.around.proc, service.status.pid) : undefined;

@@ -4,11 +4,13 @@ import { mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node
 import path from 'node:path';
 import { stringify } from 'yaml';
 import type { Diagnosis } from '../../src/doctor/index.ts';
+import { Process } from '../../src/doctor/look/processes.ts';
 import { HOST } from '../config/fixtures.ts';
 import type { Fault } from './fault.ts';
 import type { Place } from './place.ts';
 
 const DAY_S = 86_400;
+let softLimit = 0;
 const BUNDLE = path.resolve(import.meta.dirname, '../../dist/kms-plugin.cjs');
 
 const host: readonly Fault[] = [
@@ -55,8 +57,11 @@ const host: readonly Fault[] = [
     check: 'limits',
     names: /limit of 100 open files is too low/,
     mend: /kms-plugin\.open_files/,
-    seed: (place) => setOpenFiles(place, '100:'),
-    undo: (place) => setOpenFiles(place, '20000:'),
+    seed: (place) => {
+      softLimit = new Process('/proc', place.service.pid).limit('Max open files') ?? 0;
+      setOpenFiles(place, '100:');
+    },
+    undo: (place) => setOpenFiles(place, `${softLimit}:`),
   },
   {
     seeded: 'core files allowed for the token process',

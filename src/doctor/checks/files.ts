@@ -43,7 +43,7 @@ function secretFiles({ token, listeners }: Config): SecretFile[] {
 /** Before the first start there is none; under a service that runs it must not go. */
 function absent(facts: Facts, stateDir: string): Finding {
   const serves = facts.config?.listeners.some(
-    ({ endpoint }) => facts.listenersAt(endpoint.kind === 'path' ? endpoint.path : `@${endpoint.name}`).sockets > 0,
+    ({ endpoint }) => facts.listenersAt(endpoint.kind === 'path' ? endpoint.path : `@${endpoint.name}`).length > 0,
   );
   if (serves !== true) return unseen(`state_dir ${stateDir} is not there yet`, 'the first start makes it');
   const mend = `${RESTART}; what it remembered is lost: the PIN is tried once more, keys with create: true may be made again`;

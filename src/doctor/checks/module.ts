@@ -23,8 +23,12 @@ export const module: Check = {
         "install them with the HSM's client software, or name their directory in LD_LIBRARY_PATH under token.environment";
       return [failure(`${file} needs what this host lacks: ${missing.join(', ')}`, mend)];
     }
-    if (view.by === 'nobody')
-      return [ok(`${file} is a library, and all that it needs is there`), unseen(`whether it loads: ${view.why}`)];
+    const complete = missing === undefined ? '' : ', all libraries that it needs are there';
+    const onlyOnDisk = (why: string): Finding[] => [
+      ok(`${file} is a library${complete}`),
+      unseen(`whether it loads: ${why}`),
+    ];
+    if (view.by === 'nobody') return onlyOnDisk(view.why);
     const { report } = view;
     if (stageOf(report) === 'module') {
       const mend = report.reason.includes('dlopen')
@@ -33,7 +37,8 @@ export const module: Check = {
       return [failure(report.reason, mend)];
     }
     const about = [report.module.description, report.module.version].filter((text) => text !== undefined).join(' ');
-    return [ok(`${file} is loaded${about === '' ? '' : ` (${about})`}, all libraries that it needs are there`)];
+    if (about === '' && report.state !== 'ready') return onlyOnDisk(`it stops at the ${stageOf(report) ?? 'token'}`);
+    return [ok(`${file} is loaded${about === '' ? '' : ` (${about})`}${complete}`)];
   },
 };
 

@@ -2,6 +2,7 @@ import { createConnection } from 'node:net';
 import path from 'node:path';
 import type { ListenerConfig } from '../../config/index.ts';
 import { lookAt, type Facts } from '../facts.ts';
+import { reached } from '../look/listening.ts';
 import type { Process } from '../look/processes.ts';
 import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
 import { AS_OWNER, octal, RESTART, START } from '../words.ts';
@@ -38,9 +39,10 @@ async function examine(facts: Facts, listener: ListenerConfig): Promise<Finding[
   const connected = await connects(target);
   if (connected !== 'connected') return [notConnected(shown, connected, endpoint.kind === 'abstract')];
 
-  const who = facts.listenersAt(endpoint.kind === 'path' ? endpoint.path : `@${endpoint.name}`);
+  const address = endpoint.kind === 'path' ? endpoint.path : `@${endpoint.name}`;
+  const who = (await reached(facts.around.proc, address, facts.listenersAt(address), CONNECT_MS))?.processes ?? [];
   const plugin = await facts.pluginProcess();
-  const [listening] = who.processes;
+  const [listening] = who;
   if (service.kind === 'stuck') {
     const why = (plugin ?? listening)?.stuck;
     const seen = `${shown} accepts, but the plugin process ${(plugin ?? listening)?.pid ?? ''} ${why ?? 'does not answer'}: clients wait without end`;
@@ -53,7 +55,7 @@ async function examine(facts: Facts, listener: ListenerConfig): Promise<Finding[
       ),
     ];
   }
-  if (listening !== undefined && plugin !== undefined && !who.processes.some(({ pid }) => pid === plugin.pid)) {
+  if (listening !== undefined && plugin !== undefined && !who.some(({ pid }) => pid === plugin.pid)) {
     const seen = `${shown}: process ${listening.pid} listens there, which is not the plugin (process ${plugin.pid})`;
     return [failure(seen, `stop process ${listening.pid}, and ${RESTART}`)];
   }
@@ -62,7 +64,7 @@ async function examine(facts: Facts, listener: ListenerConfig): Promise<Finding[
     return [failure(seen, `see what it is (ps ${listening.pid}); stop it, and start the plugin`)];
   }
   const troubles = endpoint.kind === 'path' ? modeTroubles(listener, endpoint.path, shown) : [];
-  const by = who.processes.map(({ pid }: Process) => `process ${pid}`).join(' and ');
+  const by = who.map(({ pid }: Process) => `process ${pid}`).join(' and ');
   return troubles.length > 0 ? troubles : [ok(`${shown} answers (${by === '' ? AS_OTHERS : by} listens)`)];
 }
 

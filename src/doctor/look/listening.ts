@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { createConnection } from 'node:net';
 import path from 'node:path';
 import { allProcesses, readText, type Process } from './processes.ts';
 
@@ -6,30 +8,67 @@ const ACCEPTS = 0x10000;
 /** TCP_LISTEN in /proc/net/tcp. */
 const TCP_LISTEN = '0A';
 
-/** How many sockets listen under a name, and the processes that hold the newest of them. */
-export interface UnixListeners {
-  readonly sockets: number;
-  /** Those whose descriptors this user may see. */
+/** A listening Unix socket. */
+export interface UnixListener {
+  /** The name that it was bound under: this program binds under PATH.xxxxxxxx before it renames. */
+  readonly bound: string;
+  /** Those that hold it, as far as this user may see. */
   readonly processes: readonly Process[];
 }
 
+interface Row {
+  readonly bound: string;
+  readonly inode: string;
+  readonly listens: boolean;
+}
+
+/** Who listens under a path, or an abstract name with its leading "@". More than one: only one can be reached by it. */
+export function unixListeners(proc: string, name: string): readonly UnixListener[] {
+  const rows = rowsOf(proc, name).filter(({ listens }) => listens);
+  if (rows.length === 0) return [];
+  const processes = allProcesses(proc);
+  return rows.map(({ bound, inode }) => ({ bound, processes: processes.filter((each) => each.hasSocket(inode)) }));
+}
+
 /**
- * Who listens at a path, or at an abstract name with its leading "@". The kernel shows the name that a socket was bound
- * under, and this program binds under PATH.xxxxxxxx before it renames. Where several have the name, the path leads to
- * the one that was made last, and the kernel numbers sockets upwards.
+ * Which of several listeners a path leads to: a connection through the path shows in the kernel's table under the name
+ * that its listener was bound under.
  */
-export function unixListeners(proc: string, name: string): UnixListeners {
-  const inodes: number[] = [];
-  for (const line of (readText(path.join(proc, 'net/unix')) ?? '').split('\n').slice(1)) {
+export async function reached(
+  proc: string,
+  name: string,
+  listeners: readonly UnixListener[],
+  withinMs: number,
+): Promise<UnixListener | undefined> {
+  if (listeners.length < 2) return listeners[0];
+  const before = connectionsOf(proc, name);
+  const connection = createConnection({ path: name });
+  try {
+    await once(connection, 'connect', { signal: AbortSignal.timeout(withinMs) });
+    const after = connectionsOf(proc, name);
+    return listeners.find(({ bound }) => (after.get(bound) ?? 0) > (before.get(bound) ?? 0));
+  } catch {
+    return undefined;
+  } finally {
+    connection.on('error', () => undefined).destroy();
+  }
+}
+
+function connectionsOf(proc: string, name: string): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const { bound, listens } of rowsOf(proc, name)) if (!listens) counts.set(bound, (counts.get(bound) ?? 0) + 1);
+  return counts;
+}
+
+/** The lines of /proc/net/unix about that name. */
+function rowsOf(proc: string, name: string): Row[] {
+  const table = readText(path.join(proc, 'net/unix')) ?? '';
+  return table.split('\n').flatMap((line) => {
     const [, , , flags = '0', , , inode = '', ...rest] = line.trim().split(/\s+/);
-    if ((parseInt(flags, 16) & ACCEPTS) === 0) continue;
     const bound = rest.join(' ');
     const isOurs = bound.startsWith(name) && /^(\.[0-9a-f]{8})?$/.test(bound.slice(name.length));
-    if (isOurs) inodes.push(Number(inode));
-  }
-  if (inodes.length === 0) return { sockets: 0, processes: [] };
-  const newest = String(Math.max(...inodes));
-  return { sockets: inodes.length, processes: allProcesses(proc).filter((process) => process.hasSocket(newest)) };
+    return isOurs ? [{ bound, inode, listens: (parseInt(flags, 16) & ACCEPTS) !== 0 }] : [];
+  });
 }
 
 /** Whether anybody listens on a TCP port of this network namespace; undefined when it cannot be seen. */

@@ -18,13 +18,11 @@ const { KeyManagementService } = definition['v1beta1'] as unknown as { KeyManage
 /** Waits for the first answer to an Encrypt over TLS. @returns `performance.now()` at its arrival. */
 export async function firstAnswer(subject: Subject, ca: string): Promise<number> {
   const until = performance.now() + PATIENCE_MS;
-  const secured = credentials.createSsl(readFileSync(ca));
-  const options = { 'grpc.ssl_target_name_override': HOST, 'grpc.default_authority': HOST };
   while (performance.now() < until) {
     if (await accepts(subject.tls)) {
-      const client = new KeyManagementService(`unix:${subject.tls}`, secured, options);
+      const client = dial(subject, ca);
       try {
-        await encrypt(client);
+        await invoke(client, 'Encrypt', { plain: Buffer.alloc(32) });
         return performance.now();
       } catch {
         // It listened and was not ready, or was about to be replaced.
@@ -48,13 +46,27 @@ function accepts(socket: string): Promise<boolean> {
   });
 }
 
-function encrypt(client: Client): Promise<void> {
-  const call = (
-    client as unknown as Record<string, (request: object, options: object, done: (error: Error | null) => void) => void>
-  )['Encrypt'];
+type Unary = (request: object, options: object, done: (error: Error | null, answer: Answer) => void) => void;
+interface Answer {
+  readonly cipher?: Buffer;
+  readonly plain?: Buffer;
+}
+
+/** A connection of its own to a subject's TLS socket. */
+export function dial(subject: Subject, ca: string): Client {
+  return new KeyManagementService(`unix:${subject.tls}`, credentials.createSsl(readFileSync(ca)), {
+    'grpc.ssl_target_name_override': HOST,
+    'grpc.default_authority': HOST,
+    'grpc.use_local_subchannel_pool': 1,
+  });
+}
+
+/** One call. Throws gRPC's ServiceError. */
+export function invoke(client: Client, method: 'Encrypt' | 'Decrypt', request: object): Promise<Answer> {
+  const call = (client as unknown as Record<string, Unary>)[method];
   return new Promise((resolve, reject) => {
-    call?.bind(client)({ plain: Buffer.alloc(32) }, { deadline: Date.now() + PATIENCE_MS }, (error) => {
-      if (error === null) resolve();
+    call?.bind(client)(request, { deadline: Date.now() + PATIENCE_MS }, (error, answer) => {
+      if (error === null) resolve(answer);
       else reject(error);
     });
   });

@@ -33,7 +33,7 @@ export function parseCommandLine(argv: readonly string[], environment: NodeJS.Pr
   const every = Object.assign({}, COMMON, ...COMMANDS.map((command) => command.options)) as typeof COMMON;
   const loose = parse(argv, every, false);
   const asksHelp = loose.positionals[0] === 'help';
-  const words = asksHelp ? loose.positionals.slice(1) : loose.positionals;
+  const words = asksHelp ? loose.positionals.slice(1).filter((word) => word !== 'help') : loose.positionals;
   const command = words.length === 0 && loose.values['version'] === true ? find(['version']) : find(words);
   if (words.length === 0 && command === undefined) {
     if (!asksHelp && loose.values['help'] !== true) throw new UsageError('a verb is missing');
@@ -71,8 +71,14 @@ function parse(argv: readonly string[], options: typeof COMMON, strict: boolean)
     });
     return { values: values as Readonly<Record<string, unknown>>, positionals };
   } catch (error) {
-    throw new UsageError((error as Error).message);
+    throw new UsageError(reworded((error as Error).message));
   }
+}
+
+/** Node.js's words for a faulty option, for people: its advice about `--` helps nobody here. */
+function reworded(message: string): string {
+  const [, option] = /^Unknown option '([^']*)'/.exec(message) ?? [];
+  return option === undefined ? message : `there is no option ${option} here`;
 }
 
 /** The verb with the most words that the line begins with. */

@@ -1,8 +1,9 @@
 import { ownCall } from '../call/index.ts';
-import type { Config } from '../config/index.ts';
-import { CLIENT_DEADLINE_MS, ControlClient, ServiceUnavailableError, type CreatedKey } from '../control/index.ts';
+import { loadConfig, type Config } from '../config/index.ts';
+import { CLIENT_DEADLINE_MS, ServiceUnavailableError, type ControlClient, type CreatedKey } from '../control/index.ts';
 import type { Keyring, KeyReport } from '../keyring/index.ts';
 import type { OwnedKeyring } from '../service/index.ts';
+import { askRunning } from './running.ts';
 
 /** How long the token may take, in milliseconds: nobody waits at a terminal for longer. */
 const WAIT_MS = 5_000;
@@ -17,41 +18,41 @@ export interface KeysAnswer {
 }
 
 /** The keys as the running service knows them; when it is down, as a token process of our own finds them. */
-export function askKeys(config: Config): Promise<KeysAnswer> {
+export function askKeys(configFile: string): Promise<KeysAnswer> {
   return whenDown(
     async (client) => {
       const { keys, health } = await client.status();
       return { keys, trouble: health.availability === 'ready' ? undefined : health.reason };
     },
-    () =>
+    (config) =>
       alone(config, async (keyring) => {
         await settled(keyring);
         const { availability, reason } = keyring.health();
         return { keys: keyring.keys(), trouble: availability === 'ready' ? undefined : reason };
       }),
-    config,
+    configFile,
   );
 }
 
 /** Makes a key: in the running service, or, when it is down, in a token process of our own. */
-export function createKey(config: Config, label: string): Promise<CreatedKey> {
+export function createKey(configFile: string, label: string): Promise<CreatedKey> {
   return whenDown(
     (client) => client.createKey(label),
-    () =>
+    (config) =>
       alone(config, async (keyring) => {
         const key = await keyring.createKey(label, ownCall(CLIENT_DEADLINE_MS));
         return { label, listed: config.keys.some((each) => each.label === label), key };
       }),
-    config,
+    configFile,
   );
 }
 
 /** The keys under a label as they are on the token now, listed or not. */
-export function inspectKey(config: Config, label: string): Promise<KeyReport> {
+export function inspectKey(configFile: string, label: string): Promise<KeyReport> {
   return whenDown(
     (client) => client.inspectKey(label),
-    () => alone(config, (keyring) => keyring.inspect(label, ownCall(CLIENT_DEADLINE_MS))),
-    config,
+    (config) => alone(config, (keyring) => keyring.inspect(label, ownCall(CLIENT_DEADLINE_MS))),
+    configFile,
   );
 }
 
@@ -61,11 +62,15 @@ async function alone<T>(config: Config, work: (keyring: OwnedKeyring) => Promise
 }
 
 /** A service that is stuck still has the token: then a process of our own would only add to the trouble. */
-async function whenDown<T>(ask: (client: ControlClient) => Promise<T>, alone: () => Promise<T>, config: Config) {
+async function whenDown<T>(
+  ask: (client: ControlClient) => Promise<T>,
+  alone: (config: Config) => Promise<T>,
+  configFile: string,
+) {
   try {
-    return await ask(new ControlClient(config.controlSocket));
+    return await askRunning(configFile, ask);
   } catch (error) {
-    if (error instanceof ServiceUnavailableError && error.why === 'down') return await alone();
+    if (error instanceof ServiceUnavailableError && error.why === 'down') return await alone(loadConfig(configFile));
     throw error;
   }
 }

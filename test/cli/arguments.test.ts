@@ -35,7 +35,7 @@ describe('the command line', () => {
   });
 
   it('gives help in every usual way', () => {
-    for (const line of ['--help', '-h', 'help']) {
+    for (const line of ['--help', '-h', 'help', 'help help']) {
       assert.deepEqual([parse(line).command, parse(line).wantsHelp], [undefined, true]);
     }
     for (const line of ['help keys list', 'keys list --help', '-h keys list', 'keys list -h extra']) {
@@ -58,6 +58,7 @@ describe('the command line', () => {
       'help frob',
     ];
     for (const line of wrong) assert.throws(() => parse(line), UsageError, line);
+    assert.throws(() => parse('status --nonsense'), { message: 'there is no option --nonsense here' });
   });
 });
 

@@ -161,6 +161,24 @@ describe('verbs while the service runs', () => {
     assert.match(run('pin').stdout, /Nothing is remembered/);
     assert.equal(run('roundtrip', '--listener', 'credhub').status, 0);
   });
+
+  it('ask the service although its file is faulty by now', () => {
+    installation.configure((raw) => {
+      raw['nonsense'] = 1;
+      Object.assign(tlsOf(raw), { certificate: 'gone.crt' });
+    });
+    for (const args of [
+      ['status'],
+      ['keys', 'list'],
+      ['pin'],
+      ['pin', 'clear', '--serial', 'another'],
+      ['log-level', 'info'],
+    ]) {
+      const { status, stderr } = run(...args);
+      assert.equal(status, 0, `${args.join(' ')}: ${stderr}`);
+    }
+    assert.equal(run('check-config').status, 78);
+  });
 });
 
 describe('verbs while the service is down', () => {
@@ -210,7 +228,7 @@ describe('verbs while the service is down', () => {
   it('roundtrip names the status', () => {
     const { status, stdout } = run('roundtrip', '--listener', 'kubernetes', '--api', 'v2');
     assert.equal(status, 1);
-    assert.match(stdout, /Status: UNAVAILABLE: .*ENOENT/);
+    assert.match(stdout, /Status: UNAVAILABLE: .*ENOENT.*\n {2}-> nobody listens there: start the service/);
   });
 
   it('a faulty configuration: exit status 78, and nothing is touched', () => {

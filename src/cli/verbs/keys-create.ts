@@ -1,9 +1,8 @@
-import { loadConfig } from '../../config/index.ts';
 import { EXIT, type Invocation } from '../command.ts';
 import { createKey } from '../keys.ts';
 
 export async function run({ configFile, operands, json, print, printJson }: Invocation): Promise<number> {
-  const created = await createKey(loadConfig(configFile), operands[0] ?? '');
+  const created = await createKey(configFile, operands[0] ?? '');
   const { label, key, listed } = created;
   if (json) printJson(created);
   else {

@@ -9,7 +9,7 @@ import { inspectKey } from '../keys.ts';
 export async function run({ configFile, operands, json, print, printJson }: Invocation): Promise<number> {
   const config = loadConfig(configFile);
   const label = operands[0] ?? '';
-  const key = await inspectKey(config, label);
+  const key = await inspectKey(configFile, label);
   const listed = config.keys.some((each) => each.label === label);
   if (json) printJson({ ...key, listed });
   else print(describe(key, listed).join('\n'));

@@ -1,4 +1,3 @@
-import { loadConfig } from '../../config/index.ts';
 import type { KeyReport } from '../../keyring/index.ts';
 import { EXIT, type Invocation } from '../command.ts';
 import { paints } from '../format.ts';
@@ -7,7 +6,7 @@ import { askKeys } from '../keys.ts';
 
 /** Exit status 1 when the token cannot be reached, or a listed key is missing or unfit. */
 export async function run({ configFile, json, colour, print, printJson, complain }: Invocation): Promise<number> {
-  const { keys, trouble } = await askKeys(loadConfig(configFile));
+  const { keys, trouble } = await askKeys(configFile);
   if (json) printJson(keys.map((key) => (key.state === 'decrypt' ? { ...key, dropping: DROPPING } : key)));
   else print(keys.flatMap((key) => lines(key, colour)).join('\n'));
   if (trouble !== undefined) complain(trouble);

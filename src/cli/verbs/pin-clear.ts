@@ -1,4 +1,4 @@
-import { loadConfig } from '../../config/index.ts';
+import { locateService } from '../../config/index.ts';
 import { ControlClient, ServiceUnavailableError } from '../../control/index.ts';
 import { LockHeldError } from '../../lock/index.ts';
 import { requireOwner } from '../../service/index.ts';
@@ -8,7 +8,7 @@ import { plural } from '../format.ts';
 
 /** Works on state_dir itself; then tells the service, if it runs, to try again at once. */
 export async function run({ configFile, option, json, print, printJson, complain }: Invocation): Promise<number> {
-  const { stateDir, controlSocket } = loadConfig(configFile);
+  const { stateDir, controlSocket } = locateService(configFile);
   const serial = option('serial');
   requireOwner(stateDir);
   const forgotten = await forget(stateDir, serial);

@@ -1,11 +1,11 @@
-import { loadConfig } from '../../config/index.ts';
+import { locateService } from '../../config/index.ts';
 import { describePins } from '../../token/index.ts';
 import { EXIT, type Invocation } from '../command.ts';
 import { moment, table } from '../format.ts';
 
 /** Works on state_dir itself, whether or not the service runs. */
 export function run({ configFile, json, print, printJson }: Invocation): Promise<number> {
-  const pins = describePins(loadConfig(configFile).stateDir);
+  const pins = describePins(locateService(configFile).stateDir);
   if (json) printJson(pins);
   else if (pins.length === 0) print('Nothing is remembered: the PIN has not been tried yet, or was cleared.');
   else {

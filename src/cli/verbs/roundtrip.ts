@@ -95,7 +95,10 @@ function describe(outcome: Outcome, colour: boolean): string[] {
   const paint = paints(colour);
   const head = `${outcome.listener} (${outcome.tls ? 'TLS' : 'no TLS'}, ${outcome.api})`;
   const { keyId, ciphertextBytes, encryptMs, decryptMs, error } = outcome;
-  if (error !== undefined) return [`${head}: ${paint.bad('failed')}`, `  ${error.message}`];
+  if (error !== undefined) {
+    const mend = mendOf(error.message);
+    return [`${head}: ${paint.bad('failed')}`, `  ${error.message}`, ...(mend === undefined ? [] : [`  -> ${mend}`])];
+  }
   const lines = [
     `${head}: ${paint.good('ok')}`,
     `  ${plural(outcome.plaintextBytes, 'byte')} -> ${plural(ciphertextBytes ?? 0, 'byte')} in ${encryptMs} ms, ` +
@@ -104,4 +107,17 @@ function describe(outcome: Outcome, colour: boolean): string[] {
   if (outcome.ciphertext !== undefined) lines.push(`  ciphertext ${outcome.ciphertext}`);
   if (outcome.plaintext !== undefined) lines.push(`  value back ${outcome.plaintext}`);
   return lines;
+}
+
+/** What gRPC's own failures, which carry no code and no mend, mean for an operator. */
+function mendOf(message: string): string | undefined {
+  if (message.includes('[KMS-')) return undefined;
+  if (/ENOENT|ECONNREFUSED/.test(message)) {
+    return 'nobody listens there: start the service; if it ended, its log and kms-plugin doctor say why';
+  }
+  if (/EACCES|EPERM/.test(message)) return 'run the command as the user that runs the service';
+  if (message.includes('DEADLINE_EXCEEDED')) {
+    return `no answer within ${DEADLINE_MS / 1000} s: a new connection waits for an HSM that is away (patience); kms-plugin status says what it waits for`;
+  }
+  return undefined;
 }

@@ -13,7 +13,7 @@ function call(change: Partial<FinishedCall> = {}): FinishedCall {
   };
 }
 
-function withClock(): { recent: RecentCalls; advance(milliseconds: number): void } {
+function withClock(): { recent: RecentCalls; advance: (milliseconds: number) => void } {
   let now = 12 * MINUTE + 1;
   return { recent: new RecentCalls(() => now), advance: (milliseconds) => void (now += milliseconds) };
 }

@@ -104,10 +104,13 @@ export class HsmKeyring implements Keyring {
         { bytes: plaintext.length },
       );
     }
-    const { key, keyId } = await this.#sealingKey(call);
-    const ciphertext = await this.#cipher.seal({ keyId, token: key.token }, plaintext, call);
-    this.#uses.encrypted(keyId);
-    return { ciphertext, keyId };
+    try {
+      return await this.#seal(await this.#sealingKey(call), plaintext, call);
+    } catch (error) {
+      if (!isGone(error)) throw error;
+      await this.#search.now(call);
+      return this.#seal(await this.#sealingKey(call), plaintext, call);
+    }
   }
 
   async decrypt(ciphertext: Buffer, call: Call, expectedKeyId?: string): Promise<DecryptResult> {
@@ -115,7 +118,7 @@ export class HsmKeyring implements Keyring {
     const { keyId } = parsed;
     const key = this.#listedKey(keyId) ?? (await this.#listedKeyAfterSearch(parsed, call));
     refuseObstacles(key);
-    const plaintext = await this.#cipher.open(parsed, call);
+    const plaintext = await this.#open(parsed, call);
     this.#uses.decrypted(keyId);
     return { plaintext, keyId };
   }
@@ -343,8 +346,27 @@ export class HsmKeyring implements Keyring {
     if (this.#creation !== undefined) await abandonable(this.#creation, call.signal);
     // Whatever is wrong with it may have changed; a key that another host is making shows half of itself for a moment.
     if (this.#sealing instanceof KmsError) await this.#search.now(call);
+    // A new configuration came during that search: it was not for its keys.
+    while (isUnsearched(this.#sealing)) await this.#search.now(call);
     if (this.#sealing instanceof KmsError) throw this.#sealing;
     return this.#sealing;
+  }
+
+  async #seal({ key, keyId }: SealingChoice, plaintext: Buffer, call: Call): Promise<EncryptResult> {
+    const ciphertext = await this.#cipher.seal({ keyId, token: key.token }, plaintext, call);
+    this.#uses.encrypted(keyId);
+    return { ciphertext, keyId };
+  }
+
+  async #open(parsed: ParsedCiphertext, call: Call): Promise<Buffer> {
+    try {
+      return await this.#cipher.open(parsed, call);
+    } catch (error) {
+      if (!isGone(error)) throw error;
+      await this.#search.now(call);
+      if (this.#listedKey(parsed.keyId) === undefined) throw error;
+      return this.#cipher.open(parsed, call);
+    }
   }
 
   #listedKey(keyId: string): ListedKey | undefined {
@@ -403,3 +425,9 @@ export class HsmKeyring implements Keyring {
     );
   }
 }
+
+/** The token process does not hold a key that was found before: its last search was for others, or it is a successor. */
+const isGone = (error: unknown): boolean => error instanceof KmsError && error.kind === 'key-missing';
+
+const isUnsearched = (sealing: SealingChoice | KmsError): boolean =>
+  sealing instanceof KmsError && sealing.kind === 'token-starting';

@@ -317,6 +317,43 @@ describe('which key', () => {
     assert.deepEqual(await host.decrypt(await host.encrypt(Buffer.from('x'))), Buffer.from('x'));
   });
 
+  test('one that the token process holds no more is searched for before a call fails', async () => {
+    const host = await bench.readyHost();
+    const ciphertext = await host.encrypt(Buffer.from('before'));
+    const others = [{ label: 'old', macLabel: undefined, sizeBits: 256 as const, active: false }];
+    await host.token.find(others, ownCall(5_000));
+    assert.deepEqual(await host.decrypt(ciphertext), Buffer.from('before'));
+    await host.token.find(others, ownCall(5_000));
+    assert.deepEqual(await host.decrypt(await host.encrypt(Buffer.from('after'))), Buffer.from('after'));
+  });
+
+  test('a search that ends late does not undo a later one', async () => {
+    const host = await bench.readyHost();
+    bench.faulty.control({ rules: [{ on: 'C_Encrypt', delayUs: 500_000, times: 1 }] });
+    const query = { macLabel: undefined, sizeBits: 256 as const, active: false };
+    const early = host.token.find([{ ...query, label: 'old' }], ownCall(5_000));
+    await sleep(100);
+    await host.token.find([{ ...query, label: 'active' }], ownCall(5_000));
+    await early;
+    assert.deepEqual(
+      host.token.keys().map(({ label }) => label),
+      ['active'],
+    );
+  });
+
+  test('a new active key is searched for when a reload comes during a search', async () => {
+    const host = await bench.readyHost({ keys: [{ label: 'active' }] });
+    const missing = bench.config({ keys: [{ label: fresh() }] }, host.stateDir);
+    const there = bench.config({ keys: [{ label: 'old' }] }, host.stateDir);
+    host.keyring.reload(missing);
+    await assertFails(host.encrypt(Buffer.alloc(1)), 'key-missing');
+    bench.faulty.control({ rules: [{ on: 'C_FindObjectsInit', delayUs: 300_000 }] });
+    const encrypted = host.encrypt(Buffer.from('under old'));
+    await sleep(1_100);
+    host.keyring.reload(there);
+    assert.deepEqual(await host.decrypt(await encrypted), Buffer.from('under old'));
+  });
+
   test('a reload takes other keys without dropping a call', async () => {
     const host = await bench.readyHost({ keys: [{ label: 'active' }] });
     const first = await host.encrypt(Buffer.from('before'));

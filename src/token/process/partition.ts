@@ -72,6 +72,9 @@ export class Partition {
   #misfit: string | undefined;
   #tried = false;
   #keys: readonly FoundKey[] = [];
+  /** Searches begun, and the one that `#keys` is from: one that ends late must not undo a later one. */
+  #searches = 0;
+  #latest = 0;
 
   private constructor(
     module: Pkcs11Module,
@@ -152,6 +155,7 @@ export class Partition {
 
   /** Searches for listed keys, and tries the profile on the first that can be used. Throws CkrError, PartitionError. */
   async search(queries: readonly KeyQuery[]): Promise<void> {
+    const search = ++this.#searches;
     let keys = await this.#searchWith(this.#profile, queries);
     // Without a login, or where the token is gone, a search finds nothing and says CKR_OK.
     this.checkSession();
@@ -160,6 +164,8 @@ export class Partition {
     if (!this.#tried && handles !== undefined && (await this.#tryProfiles(handles))) {
       keys = await this.#searchWith(this.#profile, queries);
     }
+    if (search < this.#latest) return;
+    this.#latest = search;
     this.#keys = keys;
   }
 

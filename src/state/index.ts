@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 /**
@@ -30,7 +30,8 @@ export class StateFile<T> {
     try {
       const file = openSync(temporary, 'w', 0o600);
       try {
-        writeSync(file, `${JSON.stringify(contents, undefined, 1)}\n`);
+        // All of it or an error: write(2) may take a part where the disk is almost full.
+        writeFileSync(file, `${JSON.stringify(contents, undefined, 1)}\n`);
         fsyncSync(file);
       } finally {
         closeSync(file);

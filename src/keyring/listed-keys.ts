@@ -61,8 +61,11 @@ export function chooseSealingKey(
   const candidates = found.filter((key) => key.config.label === label);
   const matching = keyId === undefined ? candidates : candidates.filter((key) => idsOf(key.token).includes(keyId));
   const [key] = matching;
-  // One key may be there twice, restored beside itself: the same bytes, the same id.
-  const another = matching.find((other) => other.token.ids[0]?.id !== key?.token.ids[0]?.id);
+  // One key may be there twice, restored beside itself: the same bytes, the same id. An equal CKA_ID proves no such thing.
+  const [id] = key?.token.ids ?? [];
+  const another = matching.find(
+    (other) => other !== key && (id?.kind === 'cka-id' || other.token.ids[0]?.id !== id?.id),
+  );
   if (key === undefined) {
     throw new KmsError(
       'key-missing',

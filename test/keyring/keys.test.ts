@@ -271,6 +271,16 @@ describe('which key', () => {
     assert.deepEqual(await host.decrypt(await host.encrypt(Buffer.from('x'))), Buffer.from('x'));
   });
 
+  test('of two with one CKA_ID, where their bytes give no id, none encrypts', async () => {
+    const label = fresh();
+    const id = Buffer.from('fedcba9876543210');
+    await bench.hsm.makeKey(label, { id });
+    await bench.hsm.makeKey(label, { id });
+    bench.faulty.control({ hide: ['CKM_AES_ECB', 'CKM_AES_CBC'] });
+    const host = await bench.readyHost({ keys: [{ label }] });
+    await assertFails(host.encrypt(Buffer.alloc(1)), 'key-ambiguous');
+  });
+
   test('its id is the same on another token', async () => {
     const value = Buffer.alloc(32, 0x5d);
     const label = fresh();

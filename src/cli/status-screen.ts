@@ -39,8 +39,10 @@ function stateLine({ health }: StatusReport, paint: Paints): string {
   return health.ok ? `${paint.good('ready')}${key}` : paint.bad(`not ready: ${health.reason}`);
 }
 
-function tokenLines({ token }: StatusReport, paint: Paints, now: Date): string[] {
-  const state = token.state === 'ready' ? paint.good('ready') : paint.bad(`${token.state}: ${token.reason}`);
+function tokenLines({ token, health }: StatusReport, paint: Paints, now: Date): string[] {
+  // Said once: the reason is long, and most often that of the line above.
+  const why = token.reason === health.reason ? 'see above' : token.reason;
+  const state = token.state === 'ready' ? paint.good('ready') : paint.bad(`${token.state}: ${why}`);
   const { process: child, module, token: found } = token;
   const lines = [`${state}, since ${moment(token.since)}`];
   if (found !== undefined) {
@@ -58,7 +60,8 @@ function tokenLines({ token }: StatusReport, paint: Paints, now: Date): string[]
   ];
   lines.push(facts.join(', '));
   if (token.lastError !== undefined) {
-    lines.push(paint.notice(`last error ${ago(token.lastError.at, now)}: ${token.lastError.message}`));
+    const { at, message } = token.lastError;
+    lines.push(paint.notice(`last error ${ago(at, now)}${message === token.reason ? ', the same' : `: ${message}`}`));
   }
   return lines;
 }

@@ -81,6 +81,11 @@ describe('the status screen', () => {
     ]) {
       assert.ok(screen.includes(part), `${part}\n${screen}`);
     }
+    const same = { ...troubled.health, reason: troubled.token.reason };
+    const lastError = { at: '2026-08-02T12:02:04.000Z', message: troubled.token.reason };
+    const repeated = statusScreen({ ...troubled, health: same, token: { ...troubled.token, lastError } }, false, NOW);
+    assert.equal(repeated.split(troubled.token.reason).length, 2, 'a reason is said once');
+    assert.match(repeated, /^token +away: see above, since .*[^]*last error 1 min ago, the same$/m);
     const expired = troubled.listeners.map((each) => ({ ...each, certificateExpires: '2026-08-02T00:00:00.000Z' }));
     assert.match(statusScreen({ ...troubled, listeners: expired }, false, NOW), /the certificate has run out/);
   });

@@ -231,6 +231,23 @@ describe('verbs while the service is down', () => {
     assert.match(stdout, /Status: UNAVAILABLE: .*ENOENT.*\n {2}-> nobody listens there: start the service/);
   });
 
+  it('doctor says why it wrote no archive', () => {
+    const { fixture } = installation;
+    const to = fixture.write('archive.tar', 'there already');
+    for (const [args, trouble] of [
+      [['--bundle', to], /no archive was written: .*archive\.tar is there already/],
+      [['--bundle', fixture.at('nowhere/a.tar')], /no archive was written: .*nowhere\/a\.tar is not there, or its dir/],
+      [
+        ['--bundle', fixture.at('new.tar'), '--log', fixture.at('no.log')],
+        /no archive was written: .*no\.log is not there/,
+      ],
+    ] as const) {
+      const { status, stderr } = run('doctor', ...args);
+      assert.equal(status, 1);
+      assert.match(stderr, trouble);
+    }
+  });
+
   it('a faulty configuration: exit status 78, and nothing is touched', () => {
     const { fixture } = installation;
     installation.configure((raw) => {

@@ -1,5 +1,5 @@
 import { diagnose, Facts, SURROUNDINGS, writeBundle } from '../../doctor/index.ts';
-import { EXIT, UsageError, type Invocation } from '../command.ts';
+import { CommandError, EXIT, UsageError, type Invocation } from '../command.ts';
 import { doctorScreen } from '../doctor-screen.ts';
 import { withOwnToken } from '../own-keyring.ts';
 
@@ -20,11 +20,22 @@ export async function run({ configFile, json, colour, option, print, printJson }
   if (json) printJson(diagnosis);
   else print(doctorScreen(diagnosis, colour));
   if (bundle !== undefined) {
-    await writeBundle(bundle, facts, { diagnosis, screen: doctorScreen(diagnosis, false), log });
+    try {
+      await writeBundle(bundle, facts, { diagnosis, screen: doctorScreen(diagnosis, false), log });
+    } catch (error) {
+      throw new CommandError(`no archive was written: ${fileTrouble(error as NodeJS.ErrnoException)}`);
+    }
     if (!json)
       print(
         `\n${bundle} is written (mode 0600). It holds no PIN, key or value; look through it before you pass it on.`,
       );
   }
   return diagnosis.verdict === 'failure' ? EXIT.failure : EXIT.ok;
+}
+
+function fileTrouble({ code, path = 'its file', message }: NodeJS.ErrnoException): string {
+  if (code === 'EEXIST') return `${path} is there already; name a new file after --bundle`;
+  if (code === 'ENOENT') return `${path} is not there, or its directory is not; give the right path`;
+  if (code === 'EACCES' || code === 'EPERM') return `this user may not open ${path}; choose a place where it may`;
+  return message;
 }

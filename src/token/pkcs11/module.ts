@@ -191,7 +191,12 @@ export class Pkcs11Module {
   }
 
   async generateKey(session: Handle, mechanism: number, template: Template): Promise<Handle> {
-    return callAsync('C_GenerateKey', () => this.native.C_GenerateKeyAsync(session, { mechanism }, template));
+    this.operations++;
+    try {
+      return await callAsync('C_GenerateKey', () => this.native.C_GenerateKeyAsync(session, { mechanism }, template));
+    } finally {
+      this.operations--;
+    }
   }
 }
 

@@ -75,10 +75,12 @@ function parse(argv: readonly string[], options: typeof COMMON, strict: boolean)
   }
 }
 
-/** Node.js's words for a faulty option, for people: its advice about `--` helps nobody here. */
+/** Node.js's words for a faulty option, for people: its advice about dashes helps nobody here. */
 function reworded(message: string): string {
   const [, option] = /^Unknown option '([^']*)'/.exec(message) ?? [];
-  return option === undefined ? message : `there is no option ${option} here`;
+  if (option !== undefined) return `there is no option ${option} here`;
+  const [, valueless] = /^Option '(--[a-z-]+)[^']*' argument (?:is ambiguous|missing)/.exec(message) ?? [];
+  return valueless === undefined ? message : `${valueless} wants a value after it`;
 }
 
 /** The verb with the most words that the line begins with. */

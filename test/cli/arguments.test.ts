@@ -59,6 +59,9 @@ describe('the command line', () => {
     ];
     for (const line of wrong) assert.throws(() => parse(line), UsageError, line);
     assert.throws(() => parse('status --nonsense'), { message: 'there is no option --nonsense here' });
+    for (const line of ['roundtrip --size', 'roundtrip --size -1']) {
+      assert.throws(() => parse(line), { message: '--size wants a value after it' });
+    }
   });
 });
 

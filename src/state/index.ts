@@ -1,4 +1,14 @@
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 
 /**
@@ -12,11 +22,11 @@ export class StateFile<T> {
     this.path = file;
   }
 
-  /** @returns the contents, or undefined when there is none. Throws SyntaxError when it is no JSON, or a system error. */
+  /** @returns the contents, or undefined when there is none. Throws SyntaxError when it is no JSON, or another error. */
   read(): T | undefined {
     let text: string;
     try {
-      text = readFileSync(this.path, 'utf8');
+      text = readText(this.path);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       throw error;
@@ -47,5 +57,16 @@ export class StateFile<T> {
     } finally {
       closeSync(directory);
     }
+  }
+}
+
+/** Not blocking: a FIFO at that path would wait for a writer, and the whole program with it. */
+function readText(file: string): string {
+  const descriptor = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    if (!fstatSync(descriptor).isFile()) throw new Error('it is no regular file');
+    return readFileSync(descriptor, 'utf8');
+  } finally {
+    closeSync(descriptor);
   }
 }

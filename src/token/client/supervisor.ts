@@ -28,7 +28,7 @@ const FORGIVE_MS = 60_000;
  * Attempts to reach the token before a fresh process takes over: few at first, since some modules notice a token's return
  * only in a new process; then more with each process, up to the last, since a process costs more than an attempt.
  */
-const ATTEMPTS: readonly number[] = [4, 4, 8, 16, 40];
+const ATTEMPTS: readonly number[] = [3, 4, 8, 16, 40];
 /** Requests beyond those that the API lets in: the plugin's own, and those whose callers have gone. */
 const SPARE_REQUESTS = 64;
 const CLOSE_MS = 2_000;

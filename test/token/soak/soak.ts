@@ -244,7 +244,12 @@ export function checkSoak(report: SoakReport): void {
   assert.ok(report.sessionsOpen <= SESSIONS + 1, `${report.sessionsOpen} sessions open`);
   const { first, last } = report;
   assert.ok(last.pluginDescriptors <= first.pluginDescriptors + 4, 'no descriptor of the plugin process leaked');
-  assert.ok(last.tokenDescriptors <= first.tokenDescriptors + 12, 'no descriptor of the token process leaked');
+  // A thread for slow Init calls has five, and there is one for each session at most.
+  const ofThreads = 5 * SESSIONS;
+  assert.ok(
+    last.tokenDescriptors <= first.tokenDescriptors + ofThreads + 8,
+    'no descriptor of the token process leaked',
+  );
   assert.ok(last.pluginMiB <= first.pluginMiB * 1.25 + 50, `the plugin process has ${last.pluginMiB} MiB`);
-  assert.ok(last.tokenMiB <= first.tokenMiB * 1.25 + 40, `the token process has ${last.tokenMiB} MiB`);
+  assert.ok(last.tokenMiB <= first.tokenMiB * 1.25 + 80, `the token process has ${last.tokenMiB} MiB`);
 }

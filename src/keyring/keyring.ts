@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { abandonable, ownCall, type Call } from '../call/index.ts';
 import { Cipher, parseCiphertext, type DataKeyReport, type ParsedCiphertext } from '../cipher/index.ts';
 import type { Config, KeyConfig } from '../config/index.ts';
@@ -17,6 +16,7 @@ import {
   type ListedKey,
   type SealingChoice,
 } from './listed-keys.ts';
+import { MissingKeys } from './missing-keys.ts';
 import type { FoundKeyReport, KeyReport } from './report.ts';
 import { foundKeyReport, keyReport, keyWarnings, type ReportSources } from './reporting.ts';
 import { SearchAgain } from './search-again.ts';
@@ -32,12 +32,6 @@ export interface KeyringOptions {
 
 /** How long the keyring's own searches may take, in milliseconds. */
 const OWN_CALL_MS = 10_000;
-/** How often a listed key that is not there is looked for, in milliseconds: another host may be making it. */
-const MISSING_SEARCH_MS = 5_000;
-/** How long after making a key another host's is looked for that was made at the same moment, in milliseconds. */
-const TWIN_SEARCH_MS = 2_000;
-/** A key is made after a pause of up to so many milliseconds: hosts that were started together rarely make two then. */
-const CREATE_JITTER_MS = 1_000;
 
 /** The keys of one configuration on one token. */
 export class HsmKeyring implements Keyring {
@@ -56,12 +50,7 @@ export class HsmKeyring implements Keyring {
   #sealing: SealingChoice | KmsError = new KmsError('token-starting', 'the token has not been reached yet');
   /** Labels that the token was asked for: of others it is not known whether it holds them. */
   #searched: ReadonlySet<string> = new Set();
-  #missingTimer: NodeJS.Timeout | undefined;
-  #twinTimer: NodeJS.Timeout | undefined;
-  /** A key that is being made because of `create: true`; calls that need it wait. */
-  #creation: Promise<void> | undefined;
-  #createAgainAt = 0;
-  #closed = false;
+  readonly #missing: MissingKeys;
 
   constructor(options: KeyringOptions) {
     this.#token = options.token;
@@ -72,6 +61,13 @@ export class HsmKeyring implements Keyring {
     this.#ivs = new IvCounts(options.stateDir, options.log);
     this.#search = new SearchAgain((call) => this.#find(call));
     this.#maker = new KeyMaker(options.token, this.#memory, () => this.#queries());
+    this.#missing = new MissingKeys({
+      memory: this.#memory,
+      log: options.log,
+      search: () => this.#search.now(ownCall(OWN_CALL_MS)),
+      create: (label) => this.createKey(label, ownCall(OWN_CALL_MS)),
+      isThere: (config) => this.#listed.some((key) => key.config === config),
+    });
     options.token.onChange(() => this.#changed());
   }
 
@@ -180,7 +176,7 @@ export class HsmKeyring implements Keyring {
     try {
       const token = await this.#maker.create(config, call);
       this.#log.info('key created', { label, keyId: token.ids[0]?.id });
-      this.#searchForTwin();
+      this.#missing.searchForTwin();
       return foundKeyReport({ config, token }, this.#sources);
     } finally {
       this.#changed();
@@ -200,9 +196,7 @@ export class HsmKeyring implements Keyring {
   }
 
   async close(): Promise<void> {
-    this.#closed = true;
-    clearTimeout(this.#missingTimer);
-    clearTimeout(this.#twinTimer);
+    this.#missing.close();
     await this.#token.close();
     this.#cipher.close();
     this.#ivs.close();
@@ -244,7 +238,7 @@ export class HsmKeyring implements Keyring {
       this.#choose();
       this.#rememberSeen();
     }
-    this.#lookForMissing();
+    this.#missing.look(this.#token.condition().state === 'ready' ? this.#absent() : []);
     for (const listener of [...this.#listeners]) listener();
   }
 
@@ -259,7 +253,7 @@ export class HsmKeyring implements Keyring {
         return;
       }
       const isNews = !(this.#sealing instanceof KmsError) || this.#sealing.message !== failure.message;
-      if (isNews && !(failure.kind === 'key-missing' && this.#mayCreate(active))) {
+      if (isNews && !(failure.kind === 'key-missing' && this.#missing.mayCreate(active))) {
         this.#log.error(failure.message, { code: failure.code, label: active.label });
       }
       this.#sealing = failure;
@@ -286,51 +280,9 @@ export class HsmKeyring implements Keyring {
     }
   }
 
-  /** Looks again for listed keys that are not there, and makes the one that may be made. */
-  #lookForMissing(): void {
-    clearTimeout(this.#missingTimer);
-    if (this.#closed || this.#token.condition().state !== 'ready') return;
-    const missing = this.#config.keys.filter((config) => !this.#listed.some((key) => key.config === config));
-    if (missing.length === 0) return;
-    this.#createMissing(missing);
-    this.#missingTimer = setTimeout(() => {
-      this.#search.now(ownCall(OWN_CALL_MS)).catch(() => this.#lookForMissing());
-    }, MISSING_SEARCH_MS);
-    this.#missingTimer.unref();
-  }
-
-  /** Of two hosts that made a key at the same moment, the first saw only its own. */
-  #searchForTwin(): void {
-    clearTimeout(this.#twinTimer);
-    this.#twinTimer = setTimeout(() => {
-      this.#search.now(ownCall(OWN_CALL_MS)).catch((error: unknown) => {
-        const { code, message: reason } = toKmsError(error);
-        this.#log.debug('the token could not be searched again', { code, reason });
-      });
-    }, TWIN_SEARCH_MS);
-    this.#twinTimer.unref();
-  }
-
-  #createMissing(missing: readonly KeyConfig[]): void {
-    const config = missing.find((candidate) => this.#mayCreate(candidate));
-    if (config === undefined || this.#creation !== undefined || performance.now() < this.#createAgainAt) return;
-    this.#createAgainAt = performance.now() + MISSING_SEARCH_MS;
-    this.#creation = sleep(Math.random() * CREATE_JITTER_MS)
-      .then(() => this.createKey(config.label, ownCall(OWN_CALL_MS)))
-      .then(
-        () => undefined,
-        (error: unknown) => {
-          const failure = toKmsError(error);
-          const isThere = this.#listed.some((key) => key.config === config);
-          if (isThere && failure.kind === 'key-create-refused') return;
-          this.#log.error(`key "${config.label}" could not be created: ${failure.message}`, { code: failure.code });
-        },
-      )
-      .finally(() => (this.#creation = undefined));
-  }
-
-  #mayCreate({ create, keyId, label }: KeyConfig): boolean {
-    return create && keyId === undefined && this.#memory.trustworthy && !this.#memory.knows(label);
+  /** Entries of the configuration that no key was found for. */
+  #absent(): KeyConfig[] {
+    return this.#config.keys.filter((config) => !this.#listed.some((key) => key.config === config));
   }
 
   async #find(call: Call): Promise<void> {
@@ -343,7 +295,7 @@ export class HsmKeyring implements Keyring {
   async #sealingKey(call: Call): Promise<SealingChoice> {
     if (!(this.#sealing instanceof KmsError)) return this.#sealing;
     await this.#token.ready(call);
-    if (this.#creation !== undefined) await abandonable(this.#creation, call.signal);
+    if (this.#missing.creation !== undefined) await abandonable(this.#missing.creation, call.signal);
     // Whatever is wrong with it may have changed; a key that another host is making shows half of itself for a moment.
     if (this.#sealing instanceof KmsError) await this.#search.now(call);
     // A new configuration came during that search: it was not for its keys.
@@ -386,11 +338,12 @@ export class HsmKeyring implements Keyring {
     return parsed;
   }
 
-  /** Listed counts more than retired; what is on the token is known once it was reached, and remembered before that. */
+  /** Listed counts more than retired. Of an entry whose key is not known to be on the token, memory tells. */
   #isListed(keyId: string): boolean {
-    if (this.#seen !== undefined && this.#listedKey(keyId) !== undefined) return true;
+    if (this.#listedKey(keyId) !== undefined) return true;
+    const unknown = new Set(this.#absent());
     return this.#config.keys.some((config) =>
-      this.#seen === undefined ? this.#mayBeOf(config, keyId) : config.keyId === keyId,
+      unknown.has(config) ? this.#mayBeOf(config, keyId) : config.keyId === keyId,
     );
   }
 
@@ -408,8 +361,7 @@ export class HsmKeyring implements Keyring {
     await this.#search.now(call);
     const found = this.#listedKey(keyId);
     if (found !== undefined) return found;
-    const missing = this.#config.keys.filter((config) => !this.#listed.some((key) => key.config === config));
-    const candidates = expected.length > 0 ? expected : missing;
+    const candidates = expected.length > 0 ? expected : this.#absent();
     if (candidates.length > 0) {
       const labels = candidates.map((config) => `"${config.label}"`).join(', ');
       throw new KmsError(

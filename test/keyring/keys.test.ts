@@ -240,6 +240,23 @@ describe('which key', () => {
     assert.ok(both.said('error').some((line) => line.includes('both listed and in retired_keys')));
   });
 
+  test('one that is listed and retired, and gone from the token, is missing and not retired', async () => {
+    const label = fresh();
+    await bench.hsm.makeKey(label);
+    const before = await bench.readyHost({ keys: [{ label }] });
+    const ciphertext = await before.encrypt(Buffer.from('before'));
+    await before.close();
+    await bench.hsm.destroyKey(label);
+    const wishes = { retired: [ciphertext.toString('hex', 10, 26)], stateDir: before.stateDir };
+    const host = await bench.readyHost({ keys: [{ label: 'active' }, { label }], ...wishes });
+    await host.encrypt(Buffer.alloc(1));
+    await assertFails(host.decrypt(ciphertext), 'key-missing');
+    await bench.hsm.makeKey(label);
+    const remade = await bench.readyHost({ keys: [{ label: 'active' }, { label }], ...wishes });
+    await remade.encrypt(Buffer.alloc(1));
+    await assertFails(remade.decrypt(ciphertext), 'key-retired');
+  });
+
   test('of two under one label none encrypts, both decrypt; key_id chooses', async () => {
     const label = fresh();
     await bench.hsm.makeKey(label);

@@ -65,8 +65,9 @@ export class InitLanes {
    * @param underWay operations inside the module, this one included.
    */
   pay(underWay: number): boolean {
-    if (!this.#slow || underWay < 2 || this.#broken) return false;
-    if (this.#idle.length === 0 && this.#lanes.size < Math.min(MOST, underWay)) this.#start();
+    if (!this.#slow || this.#broken) return false;
+    if (underWay > 1 && this.#idle.length === 0 && this.#lanes.size < Math.min(MOST, underWay)) this.#start();
+    // Also for the first of several that come together: it would hold up the others here.
     return this.#lanes.size > 0;
   }
 

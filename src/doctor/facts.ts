@@ -157,8 +157,12 @@ export class Facts {
     const plugin = await this.pluginProcess();
     if (service.kind !== 'up' || plugin === undefined) return undefined;
     const { pid } = service.status.token.process;
+    // One that has ended is a zombie for the moment that the plugin takes to hear of it, and has a successor then.
     return allProcesses(this.around.proc).find(
-      (process) => process.innerPid === pid && process.field('PPid') === String(plugin.pid),
+      (process) =>
+        process.innerPid === pid &&
+        process.field('PPid') === String(plugin.pid) &&
+        process.field('State')?.startsWith('Z') !== true,
     );
   }
 

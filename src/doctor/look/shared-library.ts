@@ -37,7 +37,13 @@ export function missingLibraries(
     execFile(
       LINKER,
       ['--list', file],
-      { env: { ...environment }, timeout: withinMs, killSignal: 'SIGKILL', maxBuffer: 1 << 20, encoding: 'utf8' },
+      {
+        env: { ...environment },
+        timeout: Math.max(1, Math.round(withinMs)),
+        killSignal: 'SIGKILL',
+        maxBuffer: 1 << 20,
+        encoding: 'utf8',
+      },
       (error, stdout, stderr) => {
         if (error !== null && (error.killed === true || error.code === 'ENOENT')) {
           resolve(undefined);

@@ -43,8 +43,9 @@ export class IvCounts {
     this.#counts.set(keyId, count);
     const reserved = this.#reserved.get(keyId) ?? 0;
     if (count > reserved) {
-      this.#reserved.set(keyId, count + STEP);
-      this.#save(Object.fromEntries(this.#reserved));
+      const saved = this.#save({ ...Object.fromEntries(this.#reserved), [keyId]: count + STEP });
+      // A full disk is tried again soon, and not at every value.
+      this.#reserved.set(keyId, count + (saved ? STEP : STEP / 64));
     }
     if (count >= ROTATE_FROM && !this.#warned.has(keyId)) {
       this.#warned.add(keyId);
@@ -61,15 +62,17 @@ export class IvCounts {
     if (this.#counts.size > 0) this.#save(Object.fromEntries(this.#counts));
   }
 
-  #save(counts: Record<string, number>): void {
+  #save(counts: Record<string, number>): boolean {
     try {
       this.#file.write(counts);
+      return true;
     } catch (error) {
       this.#log.error('the counts of IVs cannot be written; free some space in state_dir', {
         code: FAULTS['state-file'].code,
         file: this.#file.path,
         reason: (error as Error).message,
       });
+      return false;
     }
   }
 }

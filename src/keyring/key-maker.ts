@@ -5,6 +5,10 @@ import type { KeyQuery, Token, TokenKey } from '../token/index.ts';
 import type { KeyMemory } from './key-memory.ts';
 import { idsOf, queryFor } from './listed-keys.ts';
 
+/** What the configuration takes as a label. */
+const LABEL_BYTES = 255;
+const LABEL = /^[^\p{Cc}]+$/u;
+
 /** Makes keys, and never where one is or was: a second key under a label splits what CredHub stores in two. */
 export class KeyMaker {
   readonly #token: Token;
@@ -59,6 +63,12 @@ export class KeyMaker {
   }
 
   #refuseWhereRemembered({ label, keyId }: KeyConfig): void {
+    if (!LABEL.test(label) || Buffer.byteLength(label) > LABEL_BYTES) {
+      throw new KmsError(
+        'key-create-refused',
+        `a label has 1 to ${LABEL_BYTES} bytes and no control characters: the configuration could not list this one`,
+      );
+    }
     if (keyId !== undefined) {
       throw new KmsError(
         'key-create-refused',

@@ -8,8 +8,9 @@ export class CkrError extends Error {
   /** The function that answered it, e.g. 'C_Decrypt'. */
   readonly operation: string;
 
-  constructor(operation: string, ckr: string) {
-    super(`${operation} answered ${ckr}`);
+  /** @param message where it is not the module that answered, e.g. the dynamic linker's words. */
+  constructor(operation: string, ckr: string, message = `${operation} answered ${ckr}`) {
+    super(message);
     this.name = 'CkrError';
     this.ckr = ckr;
     this.operation = operation;
@@ -30,7 +31,9 @@ export function toCkrError(operation: string, thrown: unknown): CkrError {
   const later = LATER_NAMES[code];
   if (later !== undefined) return new CkrError(operation, later);
   if (code > 0) return new CkrError(operation, `CKR_0x${code.toString(16).padStart(8, '0')}`);
-  return new CkrError(operation, name ?? `no return value (${text.split('\n')[0]?.slice(0, 120) ?? 'unknown error'})`);
+  if (name !== undefined) return new CkrError(operation, name);
+  const why = text.split('\n')[0]?.slice(0, 120) ?? 'unknown error';
+  return new CkrError(operation, 'CKR_FUNCTION_FAILED', `${operation} failed: ${why}`);
 }
 
 /**

@@ -83,7 +83,9 @@ export class Engine {
    * One after the other: an HSM may take longer than the first caller waits, and who asks again must find that key.
    */
   async create(query: KeyQuery): Promise<void> {
-    const turn = this.#creating.then(() => this.#guard((_operations, partition) => partition.create(query)));
+    const turn = this.#creating.then(() =>
+      this.#guard((_operations, partition) => outsideLogins(this.#settings.stateDir, () => partition.create(query))),
+    );
     this.#creating = turn.catch(() => undefined);
     await turn;
   }

@@ -57,17 +57,17 @@ const pinFlags = (flags: number): TokenFlags => ({
 });
 
 /**
- * Runs `work` while no process of ours is inside C_Login: SoftHSM2 writes its token's file anew there, and a process that
- * reads it at that moment finds a token without keys. Where the lock cannot be had the work is done all the same.
+ * Runs `work` alone among the processes of ours on this host, and while none is inside C_Login: SoftHSM2 writes its token's
+ * file anew there, and a process that reads it at that moment finds a token without keys. Where the lock cannot be had the work is done all the same.
  */
-export async function outsideLogins(stateDir: string, work: () => void): Promise<void> {
+export async function outsideLogins<T>(stateDir: string, work: () => T | Promise<T>): Promise<T> {
   const lock = await lockFile(loginLockPath(stateDir), { waitMs: LOCK_WAIT_MS }).catch((error: unknown) => {
     // Somebody hangs in a login, or state_dir is in trouble, which the login itself will say.
     if (error instanceof LockHeldError || (error as NodeJS.ErrnoException).code !== undefined) return undefined;
     throw error;
   });
   try {
-    work();
+    return await work();
   } finally {
     lock?.release();
   }

@@ -27,7 +27,7 @@ export async function openBody(
 }
 
 async function openCbcHmac(session: Session, key: KeyHandles, associatedData: Buffer, body: Buffer): Promise<Buffer> {
-  if (key.mac === undefined) throw new CkrError('C_VerifyInit', 'CKR_KEY_FUNCTION_NOT_PERMITTED');
+  if (key.mac === undefined) throw new CkrError('C_SignInit', 'CKR_KEY_FUNCTION_NOT_PERMITTED');
   const macAt = body.length - MAC_BYTES;
   const authenticated = Buffer.concat([associatedData, body.subarray(0, macAt)]);
   const expected = await session.sign({ mechanism: constants.CKM_SHA256_HMAC }, key.mac, authenticated, MAC_BYTES);

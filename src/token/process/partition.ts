@@ -28,7 +28,7 @@ export const describeSelector = (selector: PartitionSelector): string => {
 };
 
 /** Finds the one token that the configuration means. Throws PartitionError, CkrError. */
-export function selectToken(module: Pkcs11Module, selector: PartitionSelector): TokenFacts {
+function selectToken(module: Pkcs11Module, selector: PartitionSelector): TokenFacts {
   const tokens = module.tokens();
   const matching = tokens.filter((token) => {
     switch (selector.by) {
@@ -110,7 +110,7 @@ export class Partition {
     const [profile] = candidates(settings.profile, token);
     if (profile === undefined) {
       throw new PartitionError(
-        `token "${token.label}" (${token.manufacturer} ${token.model}) offers neither CKM_AES_GCM nor CKM_AES_CBC_PAD with CKM_SHA256_HMAC: this plugin cannot use it`,
+        `token "${token.label}" (${token.manufacturer} ${token.model}) offers neither CKM_AES_GCM nor CKM_AES_CBC with CKM_SHA256_HMAC: this plugin cannot use it`,
       );
     }
     const anchor = module.openSession(token.slot, { writable: false });

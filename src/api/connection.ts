@@ -1,4 +1,4 @@
-import type { Duplex } from 'node:stream';
+import type { Socket } from 'node:net';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import type { ListenerConfig } from '../config/types.ts';
 import type { Caller, Core } from './core.ts';
@@ -15,6 +15,12 @@ export interface Services {
 }
 
 /**
+ * What a client sends before anything else (RFC 9113, 3.4), in bytes: 24 of the preface and the head (9) of a SETTINGS
+ * frame. The HTTP/2 session ends itself at the first byte that is anything else.
+ */
+const BEGINNING_BYTES = 24 + 9;
+
+/**
  * One accepted connection, already decrypted, and its patience. It has a grpc.Server of its own, into which its stream is
  * injected: grpc-js tells a handler nothing about the connection that a call came on, so each connection has its own
  * handlers. That costs some tens of microseconds for a connection and nothing for a call.
@@ -23,9 +29,11 @@ export class Connection implements Caller {
   readonly listener: string;
   #patientUntil: number;
   readonly #server: Server;
+  readonly #stream: Socket;
 
   /** @param accepted `performance.now()` of its accept. */
-  constructor(services: Services, config: ListenerConfig, stream: Duplex, accepted: number) {
+  constructor(services: Services, config: ListenerConfig, stream: Socket, accepted: number) {
+    this.#stream = stream;
     const { core, definitions, watchers } = services;
     this.listener = config.name;
     this.#patientUntil = accepted + config.patienceMs;
@@ -39,6 +47,11 @@ export class Connection implements Caller {
 
   get patientUntil(): number {
     return this.#patientUntil;
+  }
+
+  /** Whether the client has begun to speak HTTP/2: read off the decrypted stream's own count of bytes. */
+  get begun(): boolean {
+    return this.#stream.bytesRead >= BEGINNING_BYTES;
   }
 
   served(): void {

@@ -1,5 +1,4 @@
 import { createServer, type Server, type Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
 import type { ListenerConfig } from '../config/types.ts';
 import { FAULTS } from '../errors/index.ts';
 import type { Log } from '../log/index.ts';
@@ -9,8 +8,11 @@ import { kubernetesReport } from './kubernetes.ts';
 import { type Certificate, TlsGate } from './tls.ts';
 import type { ListenerReport } from './types.ts';
 
-/** A client that has sent nothing for so long after its accept is closed, in milliseconds: it would keep a place for ever. */
-const SILENCE_MS = 10_000;
+/**
+ * Time for a client to begin HTTP/2, from its accept or the end of its TLS handshake (which has a limit of its own), in
+ * milliseconds. Whoever just connects would keep a place among limits.connections for ever; a client that has begun may.
+ */
+const BEGIN_MS = 10_000;
 
 /** Time for a client to close a connection whose end it has been told, in milliseconds. */
 const FAREWELL_MS = 1_000;
@@ -138,11 +140,7 @@ export class Listener {
       return;
     }
     this.#sockets.add(socket);
-    const silence = setTimeout(() => {
-      if (socket.bytesRead === 0) socket.destroy();
-    }, SILENCE_MS);
     socket.on('close', () => {
-      clearTimeout(silence);
       this.#sockets.delete(socket);
       if (this.#sockets.size === 0) this.#emptied?.();
     });
@@ -150,15 +148,24 @@ export class Listener {
     else this.#gate.accept(socket);
   }
 
-  #serve(stream: Duplex): void {
+  #serve(stream: Socket): void {
     const connection = new Connection(this.#services, this.#config, stream, performance.now());
     this.#connections.add(connection);
+    const beginning = setTimeout(() => {
+      if (connection.begun) return;
+      stream.destroy();
+      this.#log.warn(`a client has connected and not begun HTTP/2 within ${BEGIN_MS / 1000} s: connection closed`, {
+        listener: this.#config.name,
+        kind: 'no-beginning',
+      });
+    }, BEGIN_MS);
     let farewell: NodeJS.Timeout | undefined;
     // HTTP/2 has ended the stream, its session being over; a client that does not read would keep it open for ever.
     stream.on('finish', () => {
       farewell = setTimeout(() => stream.destroy(), FAREWELL_MS);
     });
     stream.on('close', () => {
+      clearTimeout(beginning);
       clearTimeout(farewell);
       this.#connections.delete(connection);
       connection.closed();

@@ -16,6 +16,12 @@ export class HttpError extends Error {
   }
 }
 
+/**
+ * A connection on which nothing has moved for so long, at most twice that, is closed, in milliseconds: a client that does
+ * not read its answers would keep a place for ever. Every request is answered in half of it.
+ */
+const STILL_MS = 10_000;
+
 /** An HTTP server that a slow or talkative client cannot hold: bounded headers, connections and times. */
 export function boundedServer(listener: RequestListener, connections: number): Server {
   const server = createServer(
@@ -29,6 +35,7 @@ export function boundedServer(listener: RequestListener, connections: number): S
     listener,
   );
   server.maxConnections = connections;
+  server.timeout = STILL_MS;
   return server;
 }
 

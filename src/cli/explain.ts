@@ -19,4 +19,11 @@ export function explain(error: unknown): { readonly message: string; readonly ex
 }
 
 /** Errors of rooms that not every verb loads, whose messages are made for operators. */
-const EXPECTED = new Set(['StartError', 'SocketError', 'LockHeldError', 'PinMemoryError', 'RoundTripError']);
+const EXPECTED = new Set([
+  'StartError',
+  'SocketError',
+  'LockHeldError',
+  'LockFileError',
+  'PinMemoryError',
+  'RoundTripError',
+]);

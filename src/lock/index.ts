@@ -1,6 +1,9 @@
 import { spawn } from 'node:child_process';
 import { closeSync, constants, fstatSync, lstatSync, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { LockFileError } from './error.ts';
+
+export { LockFileError };
 
 /**
  * Kernel locks (flock(2)), never pid files: pid numbers mean nothing across the pid namespaces of BPM and containers, and
@@ -45,8 +48,8 @@ const USUAL_PATH = '/usr/bin:/bin:/usr/sbin:/sbin';
  * with mode 0600; its directory must exist. The descriptor is close-on-exec, so no child keeps the lock.
  *
  * @throws LockHeldError when the wait is over.
- * @throws Error when the file cannot be opened (the system's own error, with `code`), is no regular file, or when the
- *   `flock` program is missing or fails.
+ * @throws LockFileError when the file cannot be opened (with the system's `code`) or is no regular file.
+ * @throws Error when the `flock` program is missing or fails.
  */
 export async function lockFile(path: string, options: { waitMs: number }): Promise<FileLock> {
   const { waitMs } = options;
@@ -71,10 +74,15 @@ export async function lockFile(path: string, options: { waitMs: number }): Promi
 
 /** A bare descriptor on purpose: Node closes a FileHandle that is garbage collected, and the lock would go with it. */
 function open(path: string): number {
-  const descriptor = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+  let descriptor: number;
+  try {
+    descriptor = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+  } catch (error) {
+    throw new LockFileError(path, error as NodeJS.ErrnoException);
+  }
   if (fstatSync(descriptor).isFile()) return descriptor;
   closeSync(descriptor);
-  throw new Error(`${path} must be a regular file to serve as a lock: remove what is there`);
+  throw new LockFileError(path);
 }
 
 /** Whether `path` still names the file that was opened: a lock on a removed or replaced file keeps nobody out. */

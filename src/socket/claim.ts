@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { chmod, lstat, rename, stat, unlink } from 'node:fs/promises';
 import type { Server } from 'node:net';
 import path from 'node:path';
-import { type FileLock, LockHeldError, lockFile } from '../lock/index.ts';
+import { type FileLock, LockFileError, LockHeldError, lockFile } from '../lock/index.ts';
 import { SocketError } from './error.ts';
 import { lookAt } from './look.ts';
 import { removeStaleTemporaries, temporaryName } from './temporary.ts';
@@ -119,12 +119,11 @@ async function takeLock(socketPath: string, waitMs: number): Promise<FileLock> {
         error,
       );
     }
-    throw new SocketError(
-      'failed',
-      socketPath,
-      `cannot lock ${lockPath}: ${(error as Error).message}; the socket's directory must be writable for this user`,
-      error,
-    );
+    const why =
+      error instanceof LockFileError
+        ? `cannot look at the socket ${socketPath}: ${error.message}`
+        : `cannot lock ${lockPath}: ${(error as Error).message}; the socket's directory must be writable for this user`;
+    throw new SocketError('failed', socketPath, why, error);
   }
 }
 

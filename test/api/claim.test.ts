@@ -223,10 +223,14 @@ test('a lock that another holds all the time is an error when claiming, and keep
   await assert.rejects(ask(socketPath), { code: 'ECONNREFUSED' });
 });
 
-test('a lock that cannot be made says that the directory must be writable', async (t) => {
+test('a lock that cannot be made says why, and what to do', async (t) => {
   const directory = temporaryDirectory(t);
   mkdirSync(path.join(directory, 'socket.lock'));
-  await rejectsWith(claimed(t, path.join(directory, 'a.sock')), 'failed', /cannot lock .*must be writable/);
+  await rejectsWith(
+    claimed(t, path.join(directory, 'a.sock')),
+    'failed',
+    /a\.sock: .*socket\.lock must be a regular file .*: remove what is there$/,
+  );
 });
 
 test('an abstract name: claimed once, free again after release', async (t) => {

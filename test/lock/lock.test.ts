@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmodSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readlinkSync,
@@ -188,13 +189,36 @@ describe('lockFile', () => {
   });
 
   it('needs its directory', async () => {
-    await assert.rejects(lockFile(join(dir, 'none', 'serve.lock'), { waitMs: 0 }), { code: 'ENOENT' });
+    const missing = join(dir, 'none', 'serve.lock');
+    await assert.rejects(lockFile(missing, { waitMs: 0 }), { code: 'ENOENT', message: /there is no directory .*none/ });
   });
 
   it('follows no symbolic link and locks no directory', async () => {
     symlinkSync(join(dir, 'elsewhere'), path);
-    await assert.rejects(lockFile(path, { waitMs: 0 }), { code: 'ELOOP' });
-    await assert.rejects(lockFile(dir, { waitMs: 0 }), { code: 'EISDIR' });
+    const message = /serve\.lock is a symbolic link, .*: remove it \(rm .*serve\.lock\)/;
+    await assert.rejects(lockFile(path, { waitMs: 0 }), { code: 'ELOOP', message });
+    assert.equal(existsSync(join(dir, 'elsewhere')), false);
+    await assert.rejects(lockFile(dir, { waitMs: 0 }), { code: 'EISDIR', message: /must be a regular file .*remove/ });
+  });
+
+  it('says that a circle of links is on the way', async () => {
+    symlinkSync('round', join(dir, 'round'));
+    const message = /cannot be reached: .*in a circle/;
+    await assert.rejects(lockFile(join(dir, 'round', 'serve.lock'), { waitMs: 0 }), { code: 'ELOOP', message });
+  });
+
+  it('says that a file system is read-only, and what to do', () => {
+    // Mounting needs root, or a user namespace in which this user is root.
+    const namespace = process.getuid?.() === 0 ? ['--mount'] : ['--map-root-user', '--mount'];
+    const script = 'mount -t tmpfs -o ro lock-test "$1" && exec "$2" --import tsx "$3" "$1/serve.lock" 0';
+    const holder = join(import.meta.dirname, 'holder.ts');
+    const said = execFileSync('unshare', [...namespace, 'sh', '-c', script, 'sh', dir, process.execPath, holder], {
+      encoding: 'utf8',
+    });
+    assert.match(
+      said,
+      /serve\.lock cannot be opened: the file system of .* is read-only \(EROFS\); make it writable again/,
+    );
   });
 });
 

@@ -1,9 +1,9 @@
+import { access } from './checks/access.ts';
 import { clock } from './checks/clock.ts';
 import { configuration } from './checks/configuration.ts';
 import { credhub } from './checks/credhub.ts';
 import { disk } from './checks/disk.ts';
 import { errors } from './checks/errors.ts';
-import { files } from './checks/files.ts';
 import { healthPort } from './checks/health-port.ts';
 import { key } from './checks/key.ts';
 import { kubernetes } from './checks/kubernetes.ts';
@@ -13,6 +13,7 @@ import { module } from './checks/module.ts';
 import { plugin } from './checks/plugin.ts';
 import { roundTrips } from './checks/round-trip.ts';
 import { socket } from './checks/socket.ts';
+import { stateDir } from './checks/state-dir.ts';
 import { tls } from './checks/tls.ts';
 import { token } from './checks/token.ts';
 import { tokenProcess } from './checks/token-process.ts';
@@ -23,6 +24,6 @@ import type { Check } from './types.ts';
  * failure in this order is what to mend first.
  */
 export const CHECKS: readonly Check[] = [
-  ...[configuration, files, socket, tls, plugin, tokenProcess, module, token, login, key, roundTrips],
-  ...[healthPort, kubernetes, clock, disk, limits, errors, credhub],
+  ...[configuration, stateDir, socket, tls, plugin, tokenProcess, module, token, login, key, roundTrips],
+  ...[access, healthPort, kubernetes, clock, disk, limits, errors, credhub],
 ];

@@ -1,6 +1,6 @@
 /** Faults from the token process to the keys in the HSM. */
 import { execFileSync } from 'node:child_process';
-import { renameSync, rmSync } from 'node:fs';
+import { chmodSync, renameSync, rmSync } from 'node:fs';
 import { keyOf, type Raw } from '../config/fixtures.ts';
 import type { Faults } from '../module/index.ts';
 import type { Fault } from './fault.ts';
@@ -179,6 +179,23 @@ const logins: readonly Fault[] = [
       await place.until(({ token }) => token.state === 'refused');
     },
     undo: async (place) => {
+      place.write(place.at('pin'), place.installation.hsm.pin);
+      await place.control().clearPins();
+    },
+  },
+  {
+    seeded: 'a wrong PIN in a PIN file that every user can read',
+    check: 'login',
+    names: /refused the PIN with CKR_PIN_INCORRECT/,
+    mend: /put the right PIN into pin_file/,
+    seed: async (place) => {
+      place.write(place.at('pin'), 'wrong-pin');
+      chmodSync(place.at('pin'), 0o644);
+      await place.newConnection();
+      await place.until(({ token }) => token.state === 'refused');
+    },
+    undo: async (place) => {
+      chmodSync(place.at('pin'), 0o600);
       place.write(place.at('pin'), place.installation.hsm.pin);
       await place.control().clearPins();
     },

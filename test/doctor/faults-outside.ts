@@ -65,7 +65,7 @@ const configuration: readonly Fault[] = [
 const files: readonly Fault[] = [
   {
     seeded: 'state_dir with mode 0755',
-    check: 'files',
+    check: 'access',
     names: /state_dir .* has mode 0755/,
     mend: /chmod 0700/,
     seed: (place) => chmodSync(place.at('state'), 0o755),
@@ -73,7 +73,7 @@ const files: readonly Fault[] = [
   },
   {
     seeded: 'a PIN file that every user can read',
-    check: 'files',
+    check: 'access',
     names: /pin_file .* has mode 0644/,
     mend: /chmod o-rwx/,
     seed: (place) => chmodSync(place.at('pin'), 0o644),
@@ -81,8 +81,8 @@ const files: readonly Fault[] = [
   },
   {
     seeded: 'state_dir removed under the running service',
-    check: 'files',
-    names: /state_dir .* was removed under the running service/,
+    check: 'state_dir',
+    names: /\/state was removed under the running service/,
     mend: /restart it/,
     seed: (place) => renameSync(place.at('state'), place.at('state.away')),
     undo: (place) => renameSync(place.at('state.away'), place.at('state')),
@@ -111,7 +111,7 @@ const sockets: readonly Fault[] = [
   },
   {
     seeded: 'a socket that every user can write to',
-    check: 'socket',
+    check: 'access',
     names: /has mode 0666 instead of 0600: others can decrypt/,
     mend: /chmod 0600/,
     seed: (place) => chmodSync(socketOf(place), 0o666),
@@ -119,7 +119,7 @@ const sockets: readonly Fault[] = [
   },
   {
     seeded: "a socket's directory that every user can write to",
-    check: 'socket',
+    check: 'access',
     names: /every user can replace the socket/,
     mend: /chmod o-w/,
     seed: (place) => chmodSync(place.at('run'), 0o777),

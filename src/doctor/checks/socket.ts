@@ -113,24 +113,12 @@ function notConnected(shown: string, code: string, abstract: boolean): Finding {
   }
 }
 
+/** A mode that shuts clients out; one that lets others in is a matter of access. */
 function modeTroubles({ mode }: ListenerConfig, file: string, shown: string): Finding[] {
-  const found = lookAt(file)?.mode ?? mode;
-  if ((Number(found) & 0o777) !== mode) {
-    const wider = (Number(found) & ~mode & 0o777) !== 0;
-    const seen = `${shown} has mode ${octal(Number(found))} instead of ${octal(mode)}${wider ? ': others can decrypt' : ': clients may be shut out'}`;
-    return [failure(seen, `chmod ${octal(mode)} ${file}, and see who changed it`)];
-  }
-  const directory = path.dirname(file);
-  const inDirectory = Number(lookAt(directory)?.mode ?? 0);
-  if ((inDirectory & 0o002) !== 0 && (inDirectory & 0o1000) === 0) {
-    return [
-      failure(
-        `${shown}: every user can replace the socket (${directory} has mode ${octal(inDirectory)})`,
-        `chmod o-w ${directory}`,
-      ),
-    ];
-  }
-  return [];
+  const found = Number(lookAt(file)?.mode ?? mode);
+  if ((mode & ~found & 0o777) === 0) return [];
+  const seen = `${shown} has mode ${octal(found)} instead of ${octal(mode)}: clients may be shut out`;
+  return [failure(seen, `chmod ${octal(mode)} ${file}, and see who changed it`)];
 }
 
 /** 'connected', the system's code for the failure, or 'timeout'. */

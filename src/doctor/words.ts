@@ -9,4 +9,17 @@ export const AS_OWNER =
 
 export const octal = (mode: number): string => (mode & 0o7777).toString(8).padStart(4, '0');
 
-export const mebibytes = (bytes: number): string => `${Math.round(bytes / 104_857.6) / 10} MiB`;
+const MEBIBYTE = 1 << 20;
+
+/** "512.3 MiB"; from 10 GiB on "71.9 GiB". */
+export function size(bytes: number): string {
+  const [unit, name] = bytes < 10 * 1024 * MEBIBYTE ? [MEBIBYTE, 'MiB'] : [1024 * MEBIBYTE, 'GiB'];
+  return `${Math.round((bytes / unit) * 10) / 10} ${name}`;
+}
+
+/** "42 s", "12 min", "30 h", "12 d": short, and never 0 of something that has begun. */
+export function age(seconds: number): string {
+  if (seconds < 60) return `${Math.max(1, Math.floor(seconds))} s`;
+  if (seconds < 7_200) return `${Math.floor(seconds / 60)} min`;
+  return seconds < 2 * 86_400 ? `${Math.floor(seconds / 3_600)} h` : `${Math.floor(seconds / 86_400)} d`;
+}

@@ -3,7 +3,7 @@ import { open, rm, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { lookAt } from '../facts.ts';
 import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
-import { AS_OWNER, mebibytes } from '../words.ts';
+import { AS_OWNER, size } from '../words.ts';
 
 /** state_dir needs a few files of some kilobytes and replaces them as a whole. */
 const NEEDED_BYTES = 1 << 20;
@@ -36,7 +36,7 @@ async function room(what: string, directory: string, then: string): Promise<Find
   try {
     const { bavail, bsize, files, ffree } = await statfs(directory);
     const free = bavail * bsize;
-    const seen = `${what} (${directory}): ${mebibytes(free)} free`;
+    const seen = `${what} (${directory}): ${size(free)} free`;
     if (free < NEEDED_BYTES) return [failure(`${seen}: ${then}`, `make room on that file system (df ${directory})`)];
     // A file system without a fixed number of inodes tells 0.
     if (files > 0 && ffree < NEEDED_FILES)

@@ -2,7 +2,7 @@ import path from 'node:path';
 import type { LimitsConfig } from '../../config/index.ts';
 import { readText, type Process } from '../look/processes.ts';
 import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
-import { AS_OWNER, mebibytes } from '../words.ts';
+import { AS_OWNER, size } from '../words.ts';
 
 /** Descriptors beyond one for each connection: sockets, files, the module's own. */
 const SPARE_DESCRIPTORS = 64;
@@ -62,8 +62,7 @@ function memory(process: Process, cgroup: string): Finding[] {
   if (group === undefined) return [ok('no memory limit is visible')];
   const { limit, used, killed } = group;
   const mend = 'raise it (BOSH: the property kms-plugin.memory_limit; Kubernetes: resources.limits.memory)';
-  const seen =
-    limit === Infinity ? `${mebibytes(used)} of memory, no limit` : `${mebibytes(used)} of ${mebibytes(limit)} memory`;
+  const seen = limit === Infinity ? `${size(used)} of memory, no limit` : `${size(used)} of ${size(limit)} memory`;
   const findings =
     used > limit * FULL
       ? [failure(`${seen}: the kernel is about to end it`, mend)]

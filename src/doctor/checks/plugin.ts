@@ -1,7 +1,7 @@
 import { versions } from '../../version/index.ts';
 import type { Facts } from '../facts.ts';
 import { failure, ok, warning, type Check, type Finding } from '../types.ts';
-import { AS_OWNER, RESTART, START } from '../words.ts';
+import { age, AS_OWNER, RESTART, START } from '../words.ts';
 
 /** The plugin process, asked on its control socket. */
 export const plugin: Check = {
@@ -13,7 +13,7 @@ export const plugin: Check = {
       case 'up': {
         const { version, pid, uptimeSeconds, logLevel } = service.status;
         const mine = versions().program;
-        const seen = `version ${version}, process ${pid}, up ${Math.floor(uptimeSeconds / 60)} min, log level ${logLevel}`;
+        const seen = `version ${version}, process ${pid}, up ${age(uptimeSeconds)}, log level ${logLevel}`;
         const other = warning(
           `the running plugin has version ${version}, this program ${mine}`,
           `${RESTART} to take the installed one`,

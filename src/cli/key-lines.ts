@@ -1,12 +1,38 @@
 import type { KeyReport } from '../keyring/index.ts';
 import { moment, type Paints } from './format.ts';
 
+/** Of a listener what tells who its clients are. */
+export interface Served {
+  readonly apis: readonly string[];
+  readonly tls: boolean;
+}
+
+/** CredHub speaks v1beta1 over TLS, kube-apiserver v2 or v1beta1 without. */
+const CLIENTS = [
+  {
+    name: 'CredHub',
+    uses: ({ apis, tls }: Served) => tls && apis.includes('v1beta1'),
+    proof: 'a full round trip plugin -> internal provider -> plugin',
+  },
+  {
+    name: 'kube-apiserver',
+    uses: ({ apis, tls }: Served) => apis.includes('v2') || (!tls && apis.includes('v1beta1')),
+    proof: 'a storage migration of all that is encrypted in etcd, and keep it in the HSM for the backups of etcd',
+  },
+] as const;
+
 /**
- * What an operator must know before a key leaves the list. CredHub never rewrites its canary: it stays under the key of
- * its day, so a key that nothing has used for months may still be the one that CredHub's next start depends on.
+ * What an operator must know before a key leaves the list, a line for each kind of client. CredHub never rewrites its
+ * canary: it stays under the key of its day, so a key that nothing has used for months may still be the one that CredHub's
+ * next start depends on. kube-apiserver rewrites what is written, and nothing else.
  */
-export const DROPPING =
-  'keep it: unused proves nothing; drop it only after a full round trip plugin -> internal provider -> plugin';
+export function dropping(listeners: readonly Served[]): string[] {
+  const clients = CLIENTS.filter(({ uses }) => listeners.some(uses));
+  return clients.map(({ name, proof }) => {
+    const whose = clients.length > 1 ? `${name}: ` : '';
+    return `${whose}keep it: unused proves nothing; drop it only after ${proof}`;
+  });
+}
 
 /** One key in the status screen and in `keys list`: a line for each key found on the token, troubles below. */
 export function keyLines(key: KeyReport, paint: Paints): string[] {

@@ -3,6 +3,7 @@ import { loadConfig, type Config } from '../config/index.ts';
 import { CLIENT_DEADLINE_MS, ServiceUnavailableError, type ControlClient, type CreatedKey } from '../control/index.ts';
 import type { Keyring, KeyReport } from '../keyring/index.ts';
 import type { OwnedKeyring } from '../service/index.ts';
+import type { Served } from './key-lines.ts';
 import { askRunning } from './running.ts';
 
 /** How long the token may take, in milliseconds: nobody waits at a terminal for longer. */
@@ -15,23 +16,29 @@ export interface KeysAnswer {
   readonly keys: readonly KeyReport[];
   /** Why the keys could not be looked for, in the operator's words. */
   readonly trouble: string | undefined;
+  readonly listeners: readonly Served[];
 }
 
 /** The keys as the running service knows them; when it is down, as a token process of our own finds them. */
 export function askKeys(configFile: string): Promise<KeysAnswer> {
-  return whenDown(
+  return whenDown<KeysAnswer>(
     async (client) => {
-      const { keys, health } = await client.status();
-      return { keys, trouble: health.availability === 'ready' ? undefined : health.reason };
+      const { keys, health, listeners } = await client.status();
+      return { keys, listeners, trouble: health.availability === 'ready' ? undefined : health.reason };
     },
     (config) =>
       alone(config, async (keyring) => {
         await settled(keyring);
         const { availability, reason } = keyring.health();
-        return { keys: keyring.keys(), trouble: availability === 'ready' ? undefined : reason };
+        const trouble = availability === 'ready' ? undefined : reason;
+        return { keys: keyring.keys(), listeners: servedBy(config), trouble };
       }),
     configFile,
   );
+}
+
+export function servedBy(config: Config): Served[] {
+  return config.listeners.map(({ apis, tls }) => ({ apis, tls: tls !== undefined }));
 }
 
 /** Makes a key: in the running service, or, when it is down, in a token process of our own. */

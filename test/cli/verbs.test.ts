@@ -115,7 +115,7 @@ describe('verbs while the service runs', () => {
     assert.match(stdout, /^active +key-2026 +[0-9a-f]{32} +AES-256/m);
     assert.match(
       stdout,
-      /^decrypt +key-2024 .*\n +keep it: unused proves nothing; .*plugin -> internal provider -> plugin$/m,
+      /^decrypt +key-2024 .*\n +CredHub: keep it: .*plugin -> internal provider -> plugin\n +kube-apiserver: keep it: .*etcd$/m,
     );
     const keys = json<(KeyReport & { dropping?: string })[]>('keys', 'list');
     assert.deepEqual(
@@ -135,6 +135,10 @@ describe('verbs while the service runs', () => {
     assert.equal(status, 0);
     assert.match(stdout, /^state +not listed/m);
     assert.match(stdout, /sensitive true\n +extractable false/);
+    assert.match(
+      run('keys', 'inspect', 'key-2024').stdout,
+      /^dropping +CredHub: keep it: .*\n {12}kube-apiserver: keep it: .*etcd$/m,
+    );
     const again = run('keys', 'create', 'key-2027');
     assert.equal(again.status, 1);
     assert.match(again.stderr, /\(KMS-3006\)$/m);

@@ -2,8 +2,8 @@ import { loadConfig } from '../../config/index.ts';
 import type { FoundKeyReport, KeyReport } from '../../keyring/index.ts';
 import { EXIT, type Invocation } from '../command.ts';
 import { moment } from '../format.ts';
-import { DROPPING } from '../key-lines.ts';
-import { inspectKey } from '../keys.ts';
+import { dropping } from '../key-lines.ts';
+import { inspectKey, servedBy } from '../keys.ts';
 
 /** Exit status 1 when the token holds no usable key of this label. */
 export async function run({ configFile, operands, json, print, printJson }: Invocation): Promise<number> {
@@ -12,18 +12,20 @@ export async function run({ configFile, operands, json, print, printJson }: Invo
   const key = await inspectKey(configFile, label);
   const listed = config.keys.some((each) => each.label === label);
   if (json) printJson({ ...key, listed });
-  else print(describe(key, listed).join('\n'));
+  else print(describe(key, listed, dropping(servedBy(config))).join('\n'));
   return key.found.some(({ usable }) => usable) ? EXIT.ok : EXIT.failure;
 }
 
-function describe(key: KeyReport, listed: boolean): string[] {
+function describe(key: KeyReport, listed: boolean, advice: readonly string[]): string[] {
   return [
     ...row('label', key.label),
     ...row('state', listed ? key.state : 'not listed in the configuration'),
     ...(key.problem === undefined ? [] : row('problem', key.problem)),
     ...(key.found.length === 0 ? row('found', 'no key of this label on the token') : []),
     ...key.found.flatMap((found, at) => ['', ...describeFound(found, at + 1, key.found.length)]),
-    ...(listed && key.state === 'decrypt' ? ['', ...row('dropping', DROPPING)] : []),
+    ...(listed && key.state === 'decrypt'
+      ? ['', ...advice.flatMap((line, at) => row(at === 0 ? 'dropping' : '', line))]
+      : []),
   ];
 }
 

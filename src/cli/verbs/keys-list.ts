@@ -1,21 +1,22 @@
 import type { KeyReport } from '../../keyring/index.ts';
 import { EXIT, type Invocation } from '../command.ts';
 import { paints } from '../format.ts';
-import { DROPPING, keyLines } from '../key-lines.ts';
+import { dropping, keyLines } from '../key-lines.ts';
 import { askKeys } from '../keys.ts';
 
 /** Exit status 1 when the token cannot be reached, or a listed key is missing or unfit. */
 export async function run({ configFile, json, colour, print, printJson, complain }: Invocation): Promise<number> {
-  const { keys, trouble } = await askKeys(configFile);
-  if (json) printJson(keys.map((key) => (key.state === 'decrypt' ? { ...key, dropping: DROPPING } : key)));
-  else print(keys.flatMap((key) => lines(key, colour)).join('\n'));
+  const { keys, trouble, listeners } = await askKeys(configFile);
+  const advice = dropping(listeners);
+  if (json) printJson(keys.map((key) => (key.state === 'decrypt' ? { ...key, dropping: advice.join('; ') } : key)));
+  else print(keys.flatMap((key) => lines(key, advice, colour)).join('\n'));
   if (trouble !== undefined) complain(trouble);
   const allGood = keys.every((key) => key.problem === undefined && key.found.some(({ usable }) => usable));
   return trouble === undefined && allGood ? EXIT.ok : EXIT.failure;
 }
 
-function lines(key: KeyReport, colour: boolean): string[] {
+function lines(key: KeyReport, advice: readonly string[], colour: boolean): string[] {
   const paint = paints(colour);
-  const shown = keyLines(key, paint);
-  return key.state === 'decrypt' ? [...shown, `${' '.repeat(9)}${paint.faint(DROPPING)}`] : shown;
+  const below = key.state === 'decrypt' ? advice.map((line) => `${' '.repeat(9)}${paint.faint(line)}`) : [];
+  return [...keyLines(key, paint), ...below];
 }

@@ -34,7 +34,7 @@ function missing(state: KeyReport['state']): string {
     "see with the HSM's own tool whether it is in this partition; restore it from the HSM's backup if it was there";
   return state === 'active'
     ? `${restore}; only if there never was one: kms-plugin keys create`
-    : `${restore}. It may leave the list only after a full round trip plugin -> internal provider -> plugin`;
+    : `${restore}. It may leave the list only when nothing is under it any more: kms-plugin keys list says what proves that`;
 }
 
 function ambiguous(name: string, { found }: KeyReport, problem: string): Finding {

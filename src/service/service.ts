@@ -90,7 +90,8 @@ export class Service {
     this.#control = await claimSocket(server, { kind: 'path', path: controlSocket }, { mode: 0o600 });
     await this.#api.open();
     this.#log.info('listening', {
-      listeners: Object.fromEntries(this.#api.listeners().map(({ name, endpoint }) => [name, endpoint])),
+      // An operator's names are values, never keys: the log does not print what stands under "plain" or "secret".
+      listeners: this.#api.listeners().map(({ name, endpoint }) => ({ name, endpoint })),
       control_socket: controlSocket,
       health: `${health.address}:${health.port}`,
     });

@@ -30,9 +30,9 @@ function configuration(change: (raw: Raw) => void = () => undefined): string {
   return fixture.write('kms-plugin.yml', stringify(raw));
 }
 
-function start(availability: 'ready' | 'away' | 'slow' = 'ready'): Watched {
+function start(availability: 'ready' | 'away' | 'slow' = 'ready', change?: (raw: Raw) => void): Watched {
   fixture = new Fixture();
-  const service = fakeService(configuration(), availability);
+  const service = fakeService(configuration(change), availability);
   running.push(service);
   return service;
 }
@@ -43,9 +43,13 @@ const mode = (file: string) => (statSync(file).mode & 0o777).toString(8);
 
 describe('serve', () => {
   it('listens, with everything private, while the HSM is away', async () => {
-    const service = start('away');
+    // A name that the log would not print the value of, were it a key.
+    const service = start('away', (raw) => Object.assign(raw.listeners[1] ?? {}, { name: 'plain' }));
     const line = await service.said(/^listening$/);
-    assert.deepEqual(Object.keys(line['listeners'] as object), ['credhub', 'kubernetes']);
+    assert.deepEqual(line['listeners'], [
+      { name: 'credhub', endpoint: fixture.at('run/credhub.sock') },
+      { name: 'plain', endpoint: fixture.at('run/kubernetes.sock') },
+    ]);
     assert.equal(mode(fixture.at('state')), '700');
     assert.equal(mode(fixture.at('state/control.sock')), '600');
     assert.equal(mode(fixture.at('state/serve.lock')), '600');

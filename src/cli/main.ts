@@ -3,7 +3,6 @@
 import { parseCommandLine, type Parsed } from './arguments.ts';
 import { EXIT, type Invocation, UsageError } from './command.ts';
 import { overview, usageOf } from './help.ts';
-import { explain } from './explain.ts';
 import { complain, drained, print, usesColour } from './terminal.ts';
 
 async function main(argv: readonly string[]): Promise<number> {
@@ -24,6 +23,7 @@ async function main(argv: readonly string[]): Promise<number> {
     const verb = await command.load();
     return await verb.run(invocationOf(parsed));
   } catch (error) {
+    const { explain } = await import('./explain.ts');
     const { message, exit } = explain(error);
     if (json) print(JSON.stringify({ error: { message, exit } }));
     complain(message);

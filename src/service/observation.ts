@@ -7,7 +7,7 @@ import { createMetrics, type Metrics } from '../metrics/index.ts';
 import { RecentCalls } from '../recent/index.ts';
 import type { Token } from '../token/index.ts';
 import { versions } from '../version/index.ts';
-import type { OwnedKeyring } from './parts.ts';
+import type { OwnedKeyring } from './hsm-side.ts';
 import { Readiness } from './readiness.ts';
 import { listenersReachable } from './status.ts';
 

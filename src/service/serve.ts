@@ -1,13 +1,14 @@
 import path from 'node:path';
+import { setImmediate as endOfTurn } from 'node:timers/promises';
 import { loadConfig } from '../config/index.ts';
 import { FAILURES, FAULTS } from '../errors/index.ts';
 import { LockHeldError, lockFile, type FileLock } from '../lock/index.ts';
-import { createLogger, type Logger } from '../log/index.ts';
+import type { Logger } from '../log/index.ts';
 import { preventCoreFiles, refuseDebugger } from '../process/index.ts';
 import { SocketError } from '../socket/index.ts';
 import { versions } from '../version/index.ts';
-import type { Parts } from './parts.ts';
-import { Service } from './service.ts';
+import type { Parts } from './hsm-side.ts';
+import type { Service, ServiceOptions } from './service.ts';
 import { prepareStateDir, StartError } from './state-dir.ts';
 
 /** How long the log's reader may take for the last lines, in milliseconds. */
@@ -17,17 +18,24 @@ const LAST_LINES_MS = 250;
  * `kms-plugin serve`: serves until SIGTERM or SIGINT, and never ends because of the HSM.
  *
  * In this order: configuration checked (nothing is touched before), state_dir, serve.lock for life, core files prevented,
- * log, token and keyring begun in the background, control socket, health port, listeners.
+ * log, token and keyring begun in the background, control socket, health port, listeners. The token process takes longest to
+ * be ready, so it starts as early as it may, and what serves (gRPC, HTTP, metrics) is loaded while it does.
  *
+ * @param parts instead of the token and the keyring; for tests.
  * @returns the exit status once the service has stopped.
  * @throws ConfigError when the configuration is faulty; StartError, SocketError when it cannot begin.
  */
-export async function serve(configFile: string, parts: Parts): Promise<number> {
+export async function serve(configFile: string, parts?: Parts): Promise<number> {
   const signals = catchSignals();
   refuseDebugger();
   const config = loadConfig(configFile);
   const stateDirWarning = prepareStateDir(config.stateDir);
-  const lock = await lockForLife(path.join(config.stateDir, 'serve.lock'));
+  // Another program takes the lock; what is needed next is loaded meanwhile.
+  const [lock, { createLogger }, { reachHsm }] = await Promise.all([
+    lockForLife(path.join(config.stateDir, 'serve.lock')),
+    import('../log/index.ts'),
+    import('./hsm-side.ts'),
+  ]);
   const coreFiles = preventCoreFiles();
   const log = createLogger({ level: config.log.level });
   catchFaults(log);
@@ -36,11 +44,8 @@ export async function serve(configFile: string, parts: Parts): Promise<number> {
     for (const warning of [...config.warnings, ...warnings]) log.warn(warning);
     const { program, node } = versions();
     log.info('starting', { version: program, node, pid: process.pid, config: config.file });
-    const service = new Service(config, parts, log, program, warnings);
-    await service.open().catch(async (error: unknown) => {
-      await service.stop();
-      throw error;
-    });
+    const hsm = reachHsm(config, log, parts);
+    const service = await openService({ config, hsm, log, version: program, warnings });
     signals.reload(() => void service.reload());
     const signal = await signals.end;
     log.info('stopping', { signal });
@@ -57,6 +62,23 @@ export async function serve(configFile: string, parts: Parts): Promise<number> {
   } finally {
     await log.flush(LAST_LINES_MS);
     lock.release();
+  }
+}
+
+/** Loads, makes and opens what serves. Ends it when that fails, the token process with it. */
+async function openService(options: ServiceOptions): Promise<Service> {
+  let stop = (): Promise<void> => options.hsm.keyring.close();
+  try {
+    // The token process's first request leaves at the end of this turn; loading takes 50 ms, in which nothing leaves.
+    await endOfTurn();
+    const { Service } = await import('./service.ts');
+    const service = new Service(options);
+    stop = () => service.stop();
+    await service.open();
+    return service;
+  } catch (error) {
+    await stop();
+    throw error;
   }
 }
 

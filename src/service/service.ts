@@ -1,4 +1,4 @@
-import type { ApiServer } from '../api/index.ts';
+import { createApiServer, type ApiServer } from '../api/index.ts';
 import { ownCall } from '../call/index.ts';
 import type { Config } from '../config/index.ts';
 import {
@@ -16,7 +16,7 @@ import { claimSocket, type SocketClaim } from '../socket/index.ts';
 import { clearPins, describePins, type Token } from '../token/index.ts';
 import { LevelSwitch } from './log-level.ts';
 import { Observation } from './observation.ts';
-import type { OwnedKeyring, Parts } from './parts.ts';
+import type { HsmSide, OwnedKeyring } from './hsm-side.ts';
 import { Configuration } from './reload.ts';
 import { statusReport } from './status.ts';
 
@@ -25,6 +25,16 @@ const CALL_MS = CLIENT_DEADLINE_MS - 500;
 
 /** Kept back from the time for calls in flight, to close the token and the log in. */
 const CLOSING_MS = 500;
+
+export interface ServiceOptions {
+  readonly config: Config;
+  /** What it serves, and closes at its end. */
+  readonly hsm: HsmSide;
+  readonly log: Logger;
+  readonly version: string;
+  /** Beside the configuration's own. */
+  readonly warnings: readonly string[];
+}
 
 /** The running service: token, keyring, listeners, control socket and health port, put together. */
 export class Service {
@@ -43,16 +53,16 @@ export class Service {
   #control: SocketClaim | undefined;
   #stopping: Promise<void> | undefined;
 
-  /** Creates the rooms; the token is reached and the keys are looked for in the background. */
-  constructor(config: Config, parts: Parts, log: Logger, version: string, warnings: readonly string[]) {
+  /** Creates the rooms; nothing is opened yet. */
+  constructor({ config, hsm, log, version, warnings }: ServiceOptions) {
     this.#log = log;
     this.#version = version;
     this.#warnings = warnings;
     this.#configuration = new Configuration(config, log.child('service'));
     this.#level = new LevelSwitch(log, config.log.level);
-    const { stateDir, directory, limits, listeners } = config;
-    this.#token = parts.createToken({ config: config.token, stateDir, directory, limits, log: log.child('token') });
-    this.#keyring = parts.createKeyring({ token: this.#token, config, stateDir, log: log.child('keyring') });
+    const { limits, listeners } = config;
+    this.#token = hsm.token;
+    this.#keyring = hsm.keyring;
     this.#observation = new Observation(
       {
         token: this.#token,
@@ -62,7 +72,7 @@ export class Service {
       },
       log,
     );
-    this.#api = parts.createApiServer({
+    this.#api = createApiServer({
       listeners,
       limits,
       keyring: this.#keyring,
@@ -71,7 +81,6 @@ export class Service {
       observer: this.#observation,
     });
     this.#stopWatching = this.#watch();
-    this.#keyring.start();
   }
 
   /** Opens the control socket, the health port and the listeners; waits for no HSM. */
@@ -139,13 +148,15 @@ export class Service {
   /** One line for each change between ready and not ready; why it is not, the rooms have said. */
   #watch(): () => void {
     let was = false;
-    return this.#keyring.onChange(() => {
+    const look = (): void => {
       const { ok, reason, activeKeyId } = this.#keyring.health();
       if (ok === was) return;
       was = ok;
       if (ok) this.#log.info('ready: calls succeed', { keyId: activeKeyId });
       else this.#log.warn('not ready: calls fail or wait', { kind: 'not-ready', reason });
-    });
+    };
+    look();
+    return this.#keyring.onChange(look);
   }
 
   #status(): StatusReport {

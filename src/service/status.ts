@@ -4,7 +4,7 @@ import type { Config } from '../config/index.ts';
 import type { Health, ReloadReport, StatusReport } from '../control/index.ts';
 import type { RecentReport } from '../recent/index.ts';
 import type { Token } from '../token/index.ts';
-import type { OwnedKeyring } from './parts.ts';
+import type { OwnedKeyring } from './hsm-side.ts';
 
 /** What a status report is made of. */
 export interface StatusParts {

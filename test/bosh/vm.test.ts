@@ -101,9 +101,14 @@ describe('packages', () => {
     const { dependencies, devDependencies } = JSON.parse(
       readFileSync(path.join(root, 'package.json'), 'utf8'),
     ) as Record<string, Record<string, string>>;
-    const bundle = readFileSync(path.join(release, 'src/kms-plugin/dist/kms-plugin.cjs'), 'utf8');
+    const dist = path.join(release, 'src/kms-plugin/dist');
+    const bundles = readdirSync(dist).filter((name) => name.endsWith('.cjs'));
     const inside = new Set(
-      [...bundle.matchAll(/^\/\/ node_modules\/((?:@[^/]+\/)?[^/]+)\//gm)].map(([, name = '']) => name),
+      bundles
+        .flatMap((name) => [
+          ...readFileSync(path.join(dist, name), 'utf8').matchAll(/^\/\/ node_modules\/((?:@[^/]+\/)?[^/]+)\//gm),
+        ])
+        .map(([, name = '']) => name),
     );
     assert.ok(inside.has('@grpc/grpc-js') && '@grpc/grpc-js' in (dependencies ?? {}));
     for (const name of Object.keys(devDependencies ?? {})) assert.ok(!inside.has(name), name);

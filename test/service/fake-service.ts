@@ -2,7 +2,6 @@
  * `serve` as a process of its own, with the real listeners, control socket and health port, and a keyring without an
  * HSM: fake-service.ts CONFIG AVAILABILITY. keys create LABEL misbehaves as LABEL says.
  */
-import { createApiServer } from '../../src/api/index.ts';
 import { explain } from '../../src/cli/explain.ts';
 import { serve, type OwnedKeyring, type Parts } from '../../src/service/index.ts';
 import type { FoundKeyReport, KeyReport } from '../../src/keyring/index.ts';
@@ -59,7 +58,6 @@ const parts: Parts = {
       probe: () => Promise.resolve(),
     }) as unknown as Token,
   createKeyring: () => new FakeOwnedKeyring(),
-  createApiServer,
 };
 
 serve(config, parts).then(

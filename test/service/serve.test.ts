@@ -62,6 +62,13 @@ describe('serve', () => {
     assert.match(status.health.reason, /the token is away/);
   });
 
+  it('says that it is ready, also where the keys were found before it listened', async () => {
+    const service = start();
+    await service.said(/^ready: calls succeed$/);
+    await service.said(/^listening$/);
+    assert.equal(service.lines().filter(({ message }) => message === 'ready: calls succeed').length, 1);
+  });
+
   it('leaves no core file and opens no debugger', async () => {
     const service = start();
     await service.said(/^listening$/);

@@ -1,11 +1,15 @@
 /** Faults between the client and the plugin process. */
+import { execFileSync } from 'node:child_process';
 import { chmodSync, copyFileSync, existsSync, renameSync, rmSync } from 'node:fs';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Diagnosis } from '../../src/doctor/index.ts';
 import { HOST, tlsOf } from '../config/fixtures.ts';
 import type { Fault } from './fault.ts';
 import type { Place } from './place.ts';
 
 const HOUR = 3_600_000;
+const BUNDLE = path.resolve(import.meta.dirname, '../../dist/kms-plugin.cjs');
 const socketOf = (place: Place): string => place.at('run/credhub.sock');
 
 function swap(place: Place, name: string, by: string): void {
@@ -80,6 +84,15 @@ const files: readonly Fault[] = [
     undo: (place) => chmodSync(place.at('pin'), 0o600),
   },
   {
+    seeded: 'state_dir on a file system that has become read-only',
+    check: 'state_dir',
+    names: /nothing can be written to .*state \(EROFS\)/,
+    mend: /read-only: make it writable again/,
+    seed: (place) => place.stop(),
+    diagnose: (place) => Promise.resolve(onReadOnlyDisk(place)),
+    undo: (place) => place.start(),
+  },
+  {
     seeded: 'state_dir removed under the running service',
     check: 'state_dir',
     names: /\/state was removed under the running service/,
@@ -88,6 +101,16 @@ const files: readonly Fault[] = [
     undo: (place) => renameSync(place.at('state.away'), place.at('state')),
   },
 ];
+
+/** Doctor in a mount namespace whose state_dir cannot be written: no service could start there. */
+function onReadOnlyDisk(place: Place): Diagnosis {
+  const root = process.getuid?.() === 0 ? [] : ['--map-root-user'];
+  const script =
+    'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && "$2" "$3" doctor --json --config "$4"; true';
+  const { config } = place.installation;
+  const args = [...root, '--mount', 'sh', '-c', script, 'sh', place.at('state'), process.execPath, BUNDLE, config];
+  return JSON.parse(execFileSync('unshare', args, { encoding: 'utf8', timeout: 60_000 })) as Diagnosis;
+}
 
 const sockets: readonly Fault[] = [
   {

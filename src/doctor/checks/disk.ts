@@ -1,7 +1,7 @@
-import { constants } from 'node:fs';
-import { open, rm, statfs } from 'node:fs/promises';
+import { statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { lookAt } from '../facts.ts';
+import { NO_RIGHT, NO_ROOM, writingTrouble } from '../look/writing.ts';
 import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
 import { AS_OWNER, size } from '../words.ts';
 
@@ -53,26 +53,11 @@ async function room(what: string, directory: string, then: string): Promise<Find
   }
 }
 
-/** Tries it: a full quota, a read-only mount and wrong owners show in no mode. */
+/** A quota shows in no count of free blocks. What else keeps state_dir from being written, its own check names. */
 async function writable(directory: string): Promise<Finding[]> {
-  const file = path.join(directory, `.doctor-${process.pid}`);
-  try {
-    const handle = await open(file, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
-    try {
-      await handle.write(Buffer.alloc(4096));
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    return [];
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? '';
-    const mend =
-      code === 'EACCES' || code === 'EPERM'
-        ? AS_OWNER
-        : 'make it writable again, or make room (dmesg tells why a kernel makes a disk read-only)';
-    return [failure(`nothing can be written to state_dir ${directory} (${(error as Error).message})`, mend)];
-  } finally {
-    await rm(file, { force: true }).catch(() => undefined);
-  }
+  const trouble = await writingTrouble(directory);
+  const code = trouble?.code ?? '';
+  if (trouble === undefined || !(NO_ROOM.has(code) || NO_RIGHT.has(code))) return [];
+  const mend = NO_RIGHT.has(code) ? AS_OWNER : `make room, or raise the quota (df ${directory}; quota)`;
+  return [failure(`nothing can be written to state_dir ${directory} (${code})`, mend)];
 }

@@ -8,6 +8,7 @@ import type { Errand } from './errand.ts';
 import { StatusAskers } from './kubernetes.ts';
 import { type CallFacts, Ledger, type MethodTally } from './ledger.ts';
 import { type Patient, Run, type RunHall, shuttingDown } from './run.ts';
+import { Runs } from './runs.ts';
 import { toGrpcStatus } from './status.ts';
 import type { CallCounts, CallObserver } from './types.ts';
 import { WaitingRoom } from './waiting-room.ts';
@@ -27,13 +28,16 @@ export interface LocalMethod<Request, Response> {
   answer(request: Request, client: string): Response;
 }
 
+/** What stands in a message whose value was taken: grpc-js keeps messages until long after their call. */
+export const NOTHING = Buffer.alloc(0);
+
 /** A method that needs the HSM. */
 export interface HsmMethod<Request, Response, Result> {
-  /** The value or ciphertext asked about. */
-  payload(request: Request): Buffer;
+  /** Takes the value or ciphertext asked about out of the message, and leaves NOTHING there. */
+  take(request: Request): Buffer;
   uid?(request: Request): string;
   /** @throws KmsError what is wrong with the request itself. */
-  errand(request: Request): Errand<Result>;
+  errand(request: Request, payload: Buffer): Errand<Result>;
   /** @throws KmsError a result that cannot be given out. */
   answer(result: Result): { response: Response; responseBytes: number; keyId: string };
 }
@@ -51,7 +55,7 @@ export class Core implements RunHall {
   readonly statusAskers = new StatusAskers();
   #limits: LimitsConfig;
   #closing = false;
-  readonly #runs = new Set<{ abort(reason: KmsError): void; abortWaiting(reason: KmsError): void }>();
+  readonly #runs = new Runs();
 
   constructor(options: {
     limits: LimitsConfig;
@@ -90,13 +94,13 @@ export class Core implements RunHall {
   /** Nobody starts or waits from now on; who waits for the token fails. */
   close(): void {
     this.#closing = true;
-    for (const run of [...this.#runs]) run.abortWaiting(shuttingDown());
+    for (const run of this.#runs.all()) run.abortWaiting(shuttingDown());
     this.waitingRoom.close();
   }
 
   /** Fails whatever still runs. */
   abortAll(): void {
-    for (const run of [...this.#runs]) run.abort(shuttingDown());
+    for (const run of this.#runs.all()) run.abort(shuttingDown());
   }
 
   counts(): CallCounts {
@@ -137,7 +141,7 @@ export class Core implements RunHall {
     return (call, callback) => {
       const { request } = call;
       const arrived = performance.now();
-      const payload = method.payload(request);
+      const payload = method.take(request);
       const facts: CallFacts = {
         listener: caller.listener,
         arrived,
@@ -146,7 +150,7 @@ export class Core implements RunHall {
       };
       let errand: Errand<Result>;
       try {
-        errand = method.errand(request);
+        errand = method.errand(request, payload);
       } catch (thrown) {
         payload.fill(0);
         this.#fail(tally, facts, callback, thrown);
@@ -154,14 +158,14 @@ export class Core implements RunHall {
       }
       const run = new Run<Result>(this, caller, errand, clientDeadline(call, arrived), (outcome) => {
         this.#runs.delete(run);
+        call.off('cancelled', gone);
         if (outcome instanceof KmsError) this.#fail(tally, facts, callback, outcome);
         else this.#succeed(tally, facts, callback, method, errand, outcome);
       });
+      // grpc-js says so also when it has itself answered a client's deadline, and after every call.
+      const gone = (): void => run.abort(goneReason(call));
       this.#runs.add(run);
-      // grpc-js says so after every call, and also when it has itself answered a client's deadline. An error costs its stack.
-      call.once('cancelled', () => {
-        if (this.#runs.has(run)) run.abort(goneReason(call));
-      });
+      call.on('cancelled', gone);
       run.begin();
     };
   }

@@ -13,37 +13,68 @@ export interface Errand<Result> {
   release(): void;
 }
 
-/**
- * @param plaintext zeroed on release.
- * @param limit of the plaintext, in bytes.
- * @throws KmsError 'value-too-large'
- */
-export function encryptErrand(keyring: Keyring, plaintext: Buffer, limit: number): Errand<EncryptResult> {
-  if (plaintext.length > limit) {
-    throw new KmsError(
-      'value-too-large',
-      `a value of ${plaintext.length} bytes is above the limit of ${limit} bytes (limits.value)`,
-      { bytes: plaintext.length, limit },
-    );
+export class EncryptErrand implements Errand<EncryptResult> {
+  readonly #keyring: Keyring;
+  readonly #plaintext: Buffer;
+
+  /**
+   * @param plaintext zeroed on release.
+   * @param limit of the plaintext, in bytes. Throws KmsError 'value-too-large' above it.
+   */
+  constructor(keyring: Keyring, plaintext: Buffer, limit: number) {
+    if (plaintext.length > limit) {
+      throw new KmsError(
+        'value-too-large',
+        `a value of ${plaintext.length} bytes is above the limit of ${limit} bytes (limits.value)`,
+        { bytes: plaintext.length, limit },
+      );
+    }
+    this.#keyring = keyring;
+    this.#plaintext = plaintext;
   }
-  return {
-    refusal: () => undefined,
-    attempt: (call) => keyring.encrypt(plaintext, call),
-    discard: () => undefined,
-    release: () => {
-      plaintext.fill(0);
-    },
-  };
+
+  refusal(): undefined {
+    return undefined;
+  }
+
+  attempt(call: Call): Promise<EncryptResult> {
+    return this.#keyring.encrypt(this.#plaintext, call);
+  }
+
+  discard(): void {
+    // A ciphertext is no secret.
+  }
+
+  release(): void {
+    this.#plaintext.fill(0);
+  }
 }
 
-/** @param expectedKeyId v2's key_id. */
-export function decryptErrand(keyring: Keyring, ciphertext: Buffer, expectedKeyId?: string): Errand<DecryptResult> {
-  return {
-    refusal: () => keyring.refusal(ciphertext, expectedKeyId),
-    attempt: (call) => keyring.decrypt(ciphertext, call, expectedKeyId),
-    discard: (result) => {
-      result.plaintext.fill(0);
-    },
-    release: () => undefined,
-  };
+export class DecryptErrand implements Errand<DecryptResult> {
+  readonly #keyring: Keyring;
+  readonly #ciphertext: Buffer;
+  readonly #expectedKeyId: string | undefined;
+
+  /** @param expectedKeyId v2's key_id. */
+  constructor(keyring: Keyring, ciphertext: Buffer, expectedKeyId?: string) {
+    this.#keyring = keyring;
+    this.#ciphertext = ciphertext;
+    this.#expectedKeyId = expectedKeyId;
+  }
+
+  refusal(): KmsError | undefined {
+    return this.#keyring.refusal(this.#ciphertext, this.#expectedKeyId);
+  }
+
+  attempt(call: Call): Promise<DecryptResult> {
+    return this.#keyring.decrypt(this.#ciphertext, call, this.#expectedKeyId);
+  }
+
+  discard(result: DecryptResult): void {
+    result.plaintext.fill(0);
+  }
+
+  release(): void {
+    // A ciphertext is no secret.
+  }
 }

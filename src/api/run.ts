@@ -1,7 +1,9 @@
+import { CallEnd } from '../call/index.ts';
 import { KmsError, toKmsError } from '../errors/index.ts';
 import type { Keyring } from '../keyring/types.ts';
 import type { Admission, Applicant } from './admission.ts';
 import type { Errand } from './errand.ts';
+import type { Listed } from './runs.ts';
 import { isOut, type Waiter, type WaitingRoom } from './waiting-room.ts';
 
 /** The connection that a call came on, as far as patience goes. */
@@ -31,14 +33,15 @@ type State = 'new' | 'queued' | 'running' | 'waiting' | 'done';
  *
  * new → queued → running → done, and with patience from each of the first three to waiting and back to queued.
  */
-export class Run<Result> implements Applicant, Waiter {
+export class Run<Result> implements Applicant, Waiter, Listed {
+  place = -1;
   readonly #hall: RunHall;
   readonly #patient: Patient;
   readonly #errand: Errand<Result>;
   readonly #clientDeadline: number;
   readonly #end: (outcome: Result | KmsError) => void;
   #state: State = 'new';
-  #controller = new AbortController();
+  #callEnd = new CallEnd();
   #timer: NodeJS.Timeout | undefined;
   /** The deadline of the attempt, or the end of the wait; whether it is the client's own. */
   #until = 0;
@@ -79,7 +82,7 @@ export class Run<Result> implements Applicant, Waiter {
 
   admitted(): void {
     this.#state = 'running';
-    const { signal } = this.#controller;
+    const signal = this.#callEnd;
     this.#unsettled += 1;
     let work: Promise<Result>;
     try {
@@ -96,7 +99,7 @@ export class Run<Result> implements Applicant, Waiter {
   retry(): void {
     if (this.#state !== 'waiting') return;
     this.#hall.waitingRoom.leave(this);
-    if (this.#controller.signal.aborted) this.#controller = new AbortController();
+    if (this.#callEnd.aborted) this.#callEnd = new CallEnd();
     if (this.#apply()) return;
     // No place to be had now: later, perhaps. It was let in once.
     if (this.#isPatient()) this.#wait(this.#lastFailure);
@@ -122,10 +125,10 @@ export class Run<Result> implements Applicant, Waiter {
     return this.#hall.admission.apply(this);
   }
 
-  #settled(signal: AbortSignal, outcome: Result | KmsError): void {
+  #settled(signal: CallEnd, outcome: Result | KmsError): void {
     this.#unsettled -= 1;
     const failed = outcome instanceof KmsError;
-    if (this.#state !== 'running' || signal !== this.#controller.signal) {
+    if (this.#state !== 'running' || signal !== this.#callEnd) {
       // Abandoned: the deadline has passed, or the client has gone.
       if (!failed) this.#errand.discard(outcome);
       if (this.#state === 'done') this.#releaseWhenUnused();
@@ -203,7 +206,7 @@ export class Run<Result> implements Applicant, Waiter {
     this.#state = 'new';
     if (state === 'queued') this.#hall.admission.withdraw(this);
     if (state === 'waiting') this.#hall.waitingRoom.leave(this);
-    this.#controller.abort(reason);
+    this.#callEnd.abort(reason);
     if (state === 'running') this.#hall.admission.leave();
   }
 

@@ -1,8 +1,8 @@
 import type { UntypedServiceImplementation } from '@grpc/grpc-js';
 import { KmsError } from '../errors/index.ts';
 import type { DecryptResult, EncryptResult } from '../keyring/types.ts';
-import type { Caller, Core } from './core.ts';
-import { decryptErrand, encryptErrand } from './errand.ts';
+import { type Caller, type Core, NOTHING } from './core.ts';
+import { DecryptErrand, EncryptErrand } from './errand.ts';
 
 const VERSION = 'v1beta1';
 
@@ -16,11 +16,11 @@ interface VersionResponse {
 }
 interface EncryptRequest {
   readonly version: string;
-  readonly plain: Buffer;
+  plain: Buffer;
 }
 interface DecryptRequest {
   readonly version: string;
-  readonly cipher: Buffer;
+  cipher: Buffer;
 }
 
 /** KeyManagementService of v1beta1, for one connection. */
@@ -35,10 +35,14 @@ export function v1beta1Service(core: Core, caller: Caller): UntypedServiceImplem
       },
     }),
     Encrypt: core.hsm<EncryptRequest, { cipher: Buffer }, EncryptResult>(ledger.tally(VERSION, 'Encrypt'), caller, {
-      payload: ({ plain }) => plain,
-      errand: ({ version, plain }) => {
+      take: (request) => {
+        const { plain } = request;
+        request.plain = NOTHING;
+        return plain;
+      },
+      errand: ({ version }, plain) => {
         checkVersion(version);
-        return encryptErrand(core.keyring, plain, core.limits.valueBytes);
+        return new EncryptErrand(core.keyring, plain, core.limits.valueBytes);
       },
       answer: ({ ciphertext, keyId }) => ({
         response: { cipher: ciphertext },
@@ -47,10 +51,14 @@ export function v1beta1Service(core: Core, caller: Caller): UntypedServiceImplem
       }),
     }),
     Decrypt: core.hsm<DecryptRequest, { plain: Buffer }, DecryptResult>(ledger.tally(VERSION, 'Decrypt'), caller, {
-      payload: ({ cipher }) => cipher,
-      errand: ({ version, cipher }) => {
+      take: (request) => {
+        const { cipher } = request;
+        request.cipher = NOTHING;
+        return cipher;
+      },
+      errand: ({ version }, cipher) => {
         checkVersion(version);
-        return decryptErrand(core.keyring, cipher);
+        return new DecryptErrand(core.keyring, cipher);
       },
       answer: ({ plaintext, keyId }) => ({ response: { plain: plaintext }, responseBytes: plaintext.length, keyId }),
     }),

@@ -1,8 +1,8 @@
 import type { UntypedServiceImplementation } from '@grpc/grpc-js';
 import { KmsError } from '../errors/index.ts';
 import type { DecryptResult, EncryptResult } from '../keyring/types.ts';
-import type { Caller, Core } from './core.ts';
-import { decryptErrand, encryptErrand } from './errand.ts';
+import { type Caller, type Core, NOTHING } from './core.ts';
+import { DecryptErrand, EncryptErrand } from './errand.ts';
 import { statusAnswer } from './kubernetes.ts';
 
 const VERSION = 'v2';
@@ -19,7 +19,7 @@ interface StatusResponse {
   readonly key_id: string;
 }
 interface EncryptRequest {
-  readonly plaintext: Buffer;
+  plaintext: Buffer;
   readonly uid: string;
 }
 interface EncryptResponse {
@@ -27,7 +27,7 @@ interface EncryptResponse {
   readonly key_id: string;
 }
 interface DecryptRequest {
-  readonly ciphertext: Buffer;
+  ciphertext: Buffer;
   readonly uid: string;
   readonly key_id: string;
   readonly annotations: Readonly<Record<string, Buffer>>;
@@ -45,12 +45,16 @@ export function v2Service(core: Core, caller: Caller): UntypedServiceImplementat
       },
     }),
     Encrypt: core.hsm<EncryptRequest, EncryptResponse, EncryptResult>(ledger.tally(VERSION, 'Encrypt'), caller, {
-      payload: ({ plaintext }) => plaintext,
+      take: (request) => {
+        const { plaintext } = request;
+        request.plaintext = NOTHING;
+        return plaintext;
+      },
       uid: ({ uid }) => uid,
       // Refused before the HSM works for it, when it is clear that no scheme makes it fit.
-      errand: ({ plaintext }) => {
+      errand: (_request, plaintext) => {
         checkCiphertextLength(plaintext.length + SMALLEST_OVERHEAD);
-        return encryptErrand(core.keyring, plaintext, core.limits.valueBytes);
+        return new EncryptErrand(core.keyring, plaintext, core.limits.valueBytes);
       },
       answer: ({ ciphertext, keyId }) => {
         checkCiphertextLength(ciphertext.length);
@@ -58,9 +62,13 @@ export function v2Service(core: Core, caller: Caller): UntypedServiceImplementat
       },
     }),
     Decrypt: core.hsm<DecryptRequest, { plaintext: Buffer }, DecryptResult>(ledger.tally(VERSION, 'Decrypt'), caller, {
-      payload: ({ ciphertext }) => ciphertext,
+      take: (request) => {
+        const { ciphertext } = request;
+        request.ciphertext = NOTHING;
+        return ciphertext;
+      },
       uid: ({ uid }) => uid,
-      errand: ({ ciphertext, key_id, annotations }) => {
+      errand: ({ key_id, annotations }, ciphertext) => {
         if (Object.keys(annotations).length > 0) {
           throw (
             core.keyring.refusal(ciphertext, key_id) ??
@@ -68,7 +76,7 @@ export function v2Service(core: Core, caller: Caller): UntypedServiceImplementat
           );
         }
         // An empty key_id is one that we never gave: a mismatch like any other.
-        return decryptErrand(core.keyring, ciphertext, key_id);
+        return new DecryptErrand(core.keyring, ciphertext, key_id);
       },
       answer: ({ plaintext, keyId }) => ({ response: { plaintext }, responseBytes: plaintext.length, keyId }),
     }),

@@ -94,7 +94,7 @@ export class Cipher {
   }
 
   /** @returns the plaintext of what `parseCiphertext` took apart; the caller zeroes it. */
-  async open(parsed: ParsedCiphertext, call: Call): Promise<Buffer> {
+  open(parsed: ParsedCiphertext, call: Call): Promise<Buffer> {
     const { scheme, keyId, header, body, envelope } = parsed;
     if (scheme !== 4) return this.#token.open(keyId, scheme, header, body, call);
     if (envelope === undefined) throw new TypeError('a ciphertext of scheme 4 was not taken apart');

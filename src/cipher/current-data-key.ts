@@ -1,4 +1,4 @@
-import type { Call } from '../call/index.ts';
+import { type Call, CallEnd } from '../call/index.ts';
 import type { SealedDataKey } from './data-key.ts';
 import type { SealingKey } from './sealing-key.ts';
 import { SharedWork } from './shared-work.ts';
@@ -26,7 +26,7 @@ interface Current extends NewDataKey {
 /** How long the HSM may take for a data key that nobody waits for, and the pause before it is asked again. */
 const RENEWAL_MS = 10_000;
 const RENEWAL_PAUSE_MS = 1_000;
-const NEVER = new AbortController().signal;
+const NEVER = new CallEnd();
 
 /**
  * The data key that encrypts now, for many values. A new one after a restart, after a rotation of the HSM's key, and when

@@ -1,4 +1,4 @@
-import { abandonable, type Call } from '../call/index.ts';
+import { abandonable, CallEnd, type Call } from '../call/index.ts';
 import { KmsError } from '../errors/index.ts';
 
 /**
@@ -23,10 +23,10 @@ export class SharedWork<T> {
   }
 
   #begin(name: string, deadline: number, work: (shared: Call) => Promise<T>): Promise<T> {
-    const controller = new AbortController();
-    const end = (): void => controller.abort(new KmsError('deadline', 'the time for this call passed'));
+    const signal = new CallEnd();
+    const end = (): void => signal.abort(new KmsError('deadline', 'the time for this call passed'));
     const timer = setTimeout(end, Math.max(1, Math.ceil(deadline - performance.now())));
-    const shared = work({ deadline, signal: controller.signal }).finally(() => {
+    const shared = work({ deadline, signal }).finally(() => {
       clearTimeout(timer);
       this.#underWay.delete(name);
     });

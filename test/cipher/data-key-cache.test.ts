@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, test } from 'node:test';
+import type { Call } from '../../src/call/index.ts';
 import { DataKeyCache, type CacheLimits } from '../../src/cipher/data-key-cache.ts';
 import { sealedDataKey, type SealedDataKey } from '../../src/cipher/data-key.ts';
 import { KmsError } from '../../src/errors/index.ts';
@@ -172,7 +173,7 @@ describe('callers', () => {
     const [cache, what] = [cacheOf(), sealed()];
     const value = randomBytes(32);
     let calls = 0;
-    const open = (shared: { signal: AbortSignal }): Promise<Buffer> => {
+    const open = (shared: Call): Promise<Buffer> => {
       // The first one hangs until its time is over.
       if (++calls > 1) return Promise.resolve(Buffer.from(value));
       return new Promise((_, reject) => {

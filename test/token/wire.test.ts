@@ -1,24 +1,34 @@
 /** Frames between the two processes: whatever the stream brings, a frame or a FrameError, and never more memory than allowed. */
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { Channel } from '../../src/token/wire/channel.ts';
 import {
-  encodeHeader,
   FRAME_HEADER_BYTES,
   FrameError,
   FrameReader,
   FrameType,
+  writeHeader,
   type Frame,
 } from '../../src/token/wire/frame.ts';
 import { decodeCryptoRequest, decodeJson, encodeCryptoRequest } from '../../src/token/wire/messages.ts';
 
 const MAX = 4_096;
 
+function encodeHeader(type: FrameType, id: number, payloadBytes: number): Buffer {
+  const header = Buffer.alloc(FRAME_HEADER_BYTES);
+  writeHeader(header, 0, type, id, payloadBytes);
+  return header;
+}
+
 const frames = fc.array(
   fc.record(
     {
       type: fc.constantFrom(...Object.values(FrameType)),
-      id: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
+      id: fc.nat({ max: Number.MAX_SAFE_INTEGER }),
       payload: fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
     },
     { noNullPrototype: true },
@@ -86,11 +96,11 @@ describe('frames', () => {
   test('are refused by length before memory is taken for them', () => {
     const before = process.memoryUsage().arrayBuffers;
     for (let times = 0; times < 1_000; times++) {
-      const header = encodeHeader(FrameType.encrypt, 1n, 0xffffffff);
+      const header = encodeHeader(FrameType.encrypt, 1, 0xffffffff);
       assert.throws(() => new FrameReader(MAX).push(header, () => assert.fail('a frame')), FrameError);
     }
     assert.ok(process.memoryUsage().arrayBuffers - before < 10_000_000);
-    const one = encodeHeader(FrameType.encrypt, 1n, MAX + 1);
+    const one = encodeHeader(FrameType.encrypt, 1, MAX + 1);
     assert.throws(() => new FrameReader(MAX).push(one, () => assert.fail('a frame')), /over the limit/);
   });
 
@@ -102,14 +112,14 @@ describe('frames', () => {
       [5, 6],
       [5, 0x83],
     ] as const) {
-      const header = encodeHeader(FrameType.probe, 1n, 0);
+      const header = encodeHeader(FrameType.probe, 1, 0);
       header.writeUInt8(value, at);
       assert.throws(() => new FrameReader(MAX).push(header, () => assert.fail('a frame')), FrameError);
     }
   });
 
   test('leave nothing of themselves in the stream’s buffer', () => {
-    const chunk = Buffer.concat([encodeHeader(FrameType.ok, 9n, 6), Buffer.from('secret')]);
+    const chunk = Buffer.concat([encodeHeader(FrameType.ok, 9, 6), Buffer.from('secret')]);
     let seen: Frame | undefined;
     new FrameReader(MAX).push(chunk, (frame) => (seen = frame));
     assert.equal(seen?.payload.toString(), 'secret');
@@ -166,5 +176,74 @@ describe('requests', () => {
     });
     assert.ok(head);
     assert.equal(decodeCryptoRequest(head).expiresAt, Number.MAX_SAFE_INTEGER);
+  });
+});
+
+describe('a channel', () => {
+  /** Two ends of one connection. */
+  async function pair(): Promise<{ near: Socket; far: Socket; close: () => void }> {
+    const server = createServer();
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const near = connect((server.address() as AddressInfo).port, '127.0.0.1');
+    const [far] = (await once(server, 'connection')) as [Socket];
+    return {
+      near,
+      far,
+      close: () => {
+        near.destroy();
+        far.destroy();
+        server.close();
+      },
+    };
+  }
+  const ignore = { frame: () => assert.fail('a frame'), broken: () => undefined };
+
+  test('carries small and large frames in the order in which they were sent, and says when each has gone', async () => {
+    const { near, far, close } = await pair();
+    const sizes = [0, 1, 1_000, 16_384, 16_385, 100, 300_000, 5, 70_000, 0];
+    const payloads = sizes.map((size) => randomBytes(size));
+    const seen: Frame[] = [];
+    const all = new Promise<void>((resolve) => {
+      const events = { ...ignore, frame: (frame: Frame) => seen.push(frame) === sizes.length && resolve() };
+      assert.ok(new Channel(far, events));
+    });
+    const channel = new Channel(near, ignore);
+    const sent = await Promise.all(
+      payloads.map(
+        (payload, index) =>
+          new Promise<number>((resolve) => {
+            const half = payload.length >> 1;
+            const parts = [payload.subarray(0, half), payload.subarray(half)];
+            channel.send(FrameType.encrypt, 1_000 + index, parts, () => resolve(index));
+          }),
+      ),
+    );
+    await all;
+    assert.deepEqual(sent, [...sizes.keys()]);
+    assert.deepEqual(
+      seen.map(({ id }) => id),
+      sizes.map((_, index) => 1_000 + index),
+    );
+    for (const [index, { payload }] of seen.entries()) assert.ok(payload.equals(payloads[index] ?? Buffer.alloc(0)));
+    close();
+  });
+
+  test('lets go of everything that was sent, when it is closed and when it breaks', async () => {
+    for (const end of ['close', 'break'] as const) {
+      const { near, far, close } = await pair();
+      const channel = new Channel(near, ignore);
+      await new Promise<void>((resolve) => {
+        let gone = 0;
+        const done = (): void => {
+          if (++gone === 2) resolve();
+        };
+        channel.send(FrameType.encrypt, 1, [Buffer.from('a value')], done);
+        if (end === 'close') channel.close();
+        else far.destroy();
+        channel.send(FrameType.encrypt, 2, [Buffer.alloc(100_000)], done);
+      });
+      close();
+    }
   });
 });

@@ -1,5 +1,5 @@
 import { KmsError, type FailureKind } from '../../errors/index.ts';
-import type { Call } from '../../call/index.ts';
+import type { Call, CallSignal } from '../../call/index.ts';
 import type { LimitsConfig } from '../../config/index.ts';
 import type { TokenState } from '../types.ts';
 
@@ -28,6 +28,11 @@ export class AvailabilityGate {
 
   get state(): TokenState {
     return this.#state;
+  }
+
+  /** Whether `ready` would resolve at once. */
+  get isOpen(): boolean {
+    return this.#state === 'ready' && !this.#closing;
   }
 
   get reason(): string {
@@ -89,7 +94,7 @@ export class AvailabilityGate {
   }
 
   /** Resolves at the next change, at `until` (`performance.now()`), or when the signal aborts. */
-  changed(signal: AbortSignal, until: number): Promise<void> {
+  changed(signal: CallSignal, until: number): Promise<void> {
     return new Promise((resolve) => {
       const done = (): void => {
         clearTimeout(timer);
@@ -99,7 +104,7 @@ export class AvailabilityGate {
       };
       const timer = setTimeout(done, Math.max(1, until - performance.now()));
       const off = this.onChange(done);
-      signal.addEventListener('abort', done, { once: true });
+      signal.addEventListener('abort', done);
     });
   }
 }

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import path from 'node:path';
 import type { TokenConfig } from '../../config/index.ts';
 import type { Log } from '../../log/index.ts';
-import { Channel, MAX_PAYLOAD_BYTES } from '../wire/channel.ts';
+import { Channel } from '../wire/channel.ts';
 import type { Frame } from '../wire/frame.ts';
 import { captureOutput } from './output-capture.ts';
 
@@ -55,15 +55,13 @@ export class ProcessHandle {
     const { stdout, stderr } = this.#child;
     if (stdout !== null) captureOutput(stdout, 'stdout', log);
     if (stderr !== null) captureOutput(stderr, 'stderr', log);
-    this.channel = new Channel(
-      this.#child.stdio[3] as Socket,
-      MAX_PAYLOAD_BYTES,
-      (frame) => events.frame(frame),
-      (reason) => {
+    this.channel = new Channel(this.#child.stdio[3] as Socket, {
+      frame: (frame) => events.frame(frame),
+      broken: (reason) => {
         if (reason !== undefined) log.warn('the channel to the token process broke', { reason: reason.message });
         this.kill();
       },
-    );
+    });
     const ended = (how: string): void => {
       if (this.#ended) return;
       this.#ended = true;

@@ -1,3 +1,4 @@
+import { CallEnd, type CallSignal, reasonOf } from '../../call/index.ts';
 import type { LimitsConfig } from '../../config/index.ts';
 import type { KeyQuery, TokenKey, TokenReport } from '../types.ts';
 import { FrameType, type Frame } from '../wire/frame.ts';
@@ -80,22 +81,20 @@ export class Supervisor {
   }
 
   /**
-   * Sends one request to the process of now.
-   * @param abandoned whether the caller has gone: an answer for nobody is zeroed, since it may be a plaintext.
+   * Sends one request to the process of now. Rejects with the signal's reason as soon as that is aborted; the token process
+   * goes on, and its answer is zeroed when it comes.
    */
-  send(type: FrameType, parts: readonly Buffer[], abandoned: () => boolean): Promise<Outcome> {
+  send(type: FrameType, parts: readonly Buffer[], signal: CallSignal): Promise<Outcome> {
+    if (signal.aborted) return Promise.reject(reasonOf(signal));
     const handle = this.#handle;
     if (handle === undefined || handle.ended)
       return Promise.resolve({ kind: 'lost', why: 'the token process is starting' });
     if (this.#pending.size >= this.#limits.inFlight + SPARE_REQUESTS) {
       return Promise.resolve({ kind: 'lost', why: 'the HSM has not answered earlier requests yet' });
     }
-    const { id, outcome } = this.#pending.add();
+    const { id, outcome } = this.#pending.add(signal);
     handle.channel.send(type, id, parts);
-    return outcome.then((settled) => {
-      if (settled.kind === 'ok' && abandoned()) settled.payload.fill(0);
-      return settled;
-    });
+    return outcome;
   }
 
   configure(limits: LimitsConfig): void {
@@ -161,7 +160,7 @@ export class Supervisor {
     this.#handle = handle;
     const attempts = ATTEMPTS[Math.min(this.#fruitless, ATTEMPTS.length - 1)] ?? 1;
     const open: OpenRequest = { token: config, stateDir, queries: this.queries, attempts };
-    handle.channel.send(FrameType.open, 0n, encodeJson(open));
+    handle.channel.send(FrameType.open, 0, encodeJson(open));
     log.info('token process started', { pid: handle.pid ?? 0, module: config.module });
   }
 
@@ -311,7 +310,7 @@ export class Supervisor {
     }
     if (this.#probing) return;
     this.#probing = true;
-    void this.send(FrameType.probe, [], () => false).then(() => {
+    void this.send(FrameType.probe, [], new CallEnd()).then(() => {
       this.#probing = false;
     });
   }

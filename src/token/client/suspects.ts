@@ -11,6 +11,10 @@ export class Suspects {
   #last: Promise<unknown> = Promise.resolve();
   #count = 0;
 
+  get any(): boolean {
+    return this.#count > 0;
+  }
+
   /** Runs `send` when every suspect before it is through. */
   async alone<T>(send: () => Promise<T>): Promise<T> {
     this.#count++;
@@ -26,7 +30,7 @@ export class Suspects {
   /** Resolves when there is no suspect, or after a second at most. Throws the call's own end. */
   async clear({ signal }: Call): Promise<void> {
     const until = performance.now() + CLEAR_MS;
-    while (this.#count > 0) {
+    while (this.any) {
       signal.throwIfAborted();
       const left = until - performance.now();
       if (left <= 0) return;

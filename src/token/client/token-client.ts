@@ -1,9 +1,9 @@
-import { abandonable, type Call } from '../../call/index.ts';
+import type { Call } from '../../call/index.ts';
 import type { LimitsConfig, TokenConfig } from '../../config/index.ts';
 import { KmsError } from '../../errors/index.ts';
 import type { Log } from '../../log/index.ts';
 import type { KeyQuery, Token, TokenKey, TokenReport, TokenScheme, TokenState } from '../types.ts';
-import { monotonicMs } from '../wire/clock.ts';
+import { toMonotonic } from '../wire/clock.ts';
 import { FrameType } from '../wire/frame.ts';
 import { decodeJson, encodeCryptoRequest, encodeJson, type KeysAnswer, type KeysRequest } from '../wire/messages.ts';
 import { AvailabilityGate } from './availability.ts';
@@ -28,9 +28,11 @@ const RESEND_MAX_MS = 200;
 
 interface Request {
   readonly type: typeof FrameType.encrypt | typeof FrameType.decrypt | typeof FrameType.probe | typeof FrameType.keys;
-  readonly parts: () => readonly Buffer[];
+  readonly parts: readonly Buffer[];
   /** For the log when it crashes the module; nothing secret. */
-  readonly facts: Readonly<Record<string, string | number>>;
+  readonly keyId?: string;
+  readonly scheme?: TokenScheme;
+  readonly bytes?: number;
 }
 
 /** The plugin process's side of a partition: sends requests, and sends them again where the token was to blame. */
@@ -56,21 +58,15 @@ export class TokenClient implements Token {
     return this.#supervisor.keys;
   }
 
-  async ready(call: Call): Promise<void> {
-    await this.#gate.ready(call, undefined);
+  ready(call: Call): Promise<void> {
+    return this.#gate.ready(call, undefined);
   }
 
-  async seal(
-    keyId: string,
-    scheme: TokenScheme,
-    associatedData: Buffer,
-    plaintext: Buffer,
-    call: Call,
-  ): Promise<Buffer> {
+  seal(keyId: string, scheme: TokenScheme, associatedData: Buffer, plaintext: Buffer, call: Call): Promise<Buffer> {
     return this.#crypto(FrameType.encrypt, keyId, scheme, associatedData, plaintext, call);
   }
 
-  async open(keyId: string, scheme: TokenScheme, associatedData: Buffer, body: Buffer, call: Call): Promise<Buffer> {
+  open(keyId: string, scheme: TokenScheme, associatedData: Buffer, body: Buffer, call: Call): Promise<Buffer> {
     return this.#crypto(FrameType.decrypt, keyId, scheme, associatedData, body, call);
   }
 
@@ -83,7 +79,7 @@ export class TokenClient implements Token {
   }
 
   async probe(call: Call): Promise<void> {
-    await this.#request({ type: FrameType.probe, parts: () => [], facts: { operation: 'probe' } }, call);
+    await this.#request({ type: FrameType.probe, parts: [] }, call);
   }
 
   condition(): { readonly state: TokenState; readonly reason: string } {
@@ -115,10 +111,7 @@ export class TokenClient implements Token {
 
   async #keys(request: KeysRequest, call: Call): Promise<readonly TokenKey[]> {
     this.#supervisor.queries = request.queries;
-    const payload = await this.#request(
-      { type: FrameType.keys, parts: () => encodeJson(request), facts: { operation: 'keys' } },
-      call,
-    );
+    const payload = await this.#request({ type: FrameType.keys, parts: encodeJson(request) }, call);
     const { keys } = decodeJson(payload) as KeysAnswer;
     this.#supervisor.keys = keys;
     return keys;
@@ -132,21 +125,9 @@ export class TokenClient implements Token {
     data: Buffer,
     call: Call,
   ): Promise<Buffer> {
-    return this.#request(
-      {
-        type,
-        parts: () =>
-          encodeCryptoRequest({
-            keyId,
-            scheme,
-            associatedData,
-            data,
-            expiresAt: monotonicMs() + call.deadline - performance.now(),
-          }),
-        facts: { operation: type === FrameType.encrypt ? 'encrypt' : 'decrypt', keyId, scheme, bytes: data.length },
-      },
-      call,
-    );
+    const expiresAt = toMonotonic(call.deadline);
+    const parts = encodeCryptoRequest({ keyId, scheme, associatedData, data, expiresAt });
+    return this.#request({ type, parts, keyId, scheme, bytes: data.length }, call);
   }
 
   async #request(request: Request, call: Call): Promise<Buffer> {
@@ -154,8 +135,8 @@ export class TokenClient implements Token {
     let crashes = 0;
     let pause = RESEND_MIN_MS;
     for (;;) {
-      await this.#gate.ready(call, firstFailure);
-      if (crashes === 0) await this.#suspects.clear(call);
+      if (!this.#gate.isOpen) await this.#gate.ready(call, firstFailure);
+      if (crashes === 0 && this.#suspects.any) await this.#suspects.clear(call);
       const outcome = crashes === 0 ? await this.#send(request, call) : await this.#sendAlone(request, call);
       switch (outcome.kind) {
         case 'ok':
@@ -184,9 +165,8 @@ export class TokenClient implements Token {
     }
   }
 
-  async #send(request: Request, call: Call): Promise<Outcome> {
-    const outcome = this.#supervisor.send(request.type, request.parts(), () => call.signal.aborted);
-    return abandonable(outcome, call.signal);
+  #send(request: Request, call: Call): Promise<Outcome> {
+    return this.#supervisor.send(request.type, request.parts, call.signal);
   }
 
   #sendAlone(request: Request, call: Call): Promise<Outcome> {
@@ -196,16 +176,24 @@ export class TokenClient implements Token {
     });
   }
 
-  #poisonous(request: Request, how: string): never {
+  #poisonous({ type, keyId, scheme, bytes }: Request, how: string): never {
+    const facts = { operation: OPERATIONS[type], keyId, scheme, bytes };
     this.#log.error('a request was in flight in two crashes of the PKCS#11 module; it is not sent again', {
       code: 'KMS-2008',
       how,
-      ...request.facts,
+      ...facts,
     });
     throw new KmsError(
       'poisonous-request',
       `the PKCS#11 module ended twice under this request (${how}); it is not tried again. Report it to the HSM's vendor`,
-      request.facts,
+      facts,
     );
   }
 }
+
+const OPERATIONS: Readonly<Record<Request['type'], string>> = {
+  [FrameType.encrypt]: 'encrypt',
+  [FrameType.decrypt]: 'decrypt',
+  [FrameType.probe]: 'probe',
+  [FrameType.keys]: 'keys',
+};

@@ -1,6 +1,5 @@
-import { Socket } from 'node:net';
 import { preventCoreFiles, refuseDebugger } from '../../process/index.ts';
-import { Channel, MAX_PAYLOAD_BYTES } from '../wire/channel.ts';
+import { Channel } from '../wire/channel.ts';
 import { FrameError, FrameType, type Frame } from '../wire/frame.ts';
 import {
   decodeCryptoRequest,
@@ -38,15 +37,16 @@ class TokenProcess {
   readonly #channel: Channel;
   #engine: Engine | undefined;
 
-  constructor(socket: Socket) {
+  constructor(fd: number) {
     this.#channel = new Channel(
-      socket,
-      MAX_PAYLOAD_BYTES,
-      (frame) => this.#receive(frame),
-      (reason) => {
-        if (reason instanceof FrameError) console.error(`kms-plugin token process: ${reason.message}`);
-        this.#engine?.close();
-        end();
+      { fd },
+      {
+        frame: (frame) => this.#receive(frame),
+        broken: (reason) => {
+          if (reason instanceof FrameError) console.error(`kms-plugin token process: ${reason.message}`);
+          this.#engine?.close();
+          end();
+        },
       },
     );
   }
@@ -102,7 +102,7 @@ class TokenProcess {
     if (this.#engine !== undefined) throw new FrameError('"open" came twice');
     this.#engine = new Engine(decodeJson(frame.payload) as OpenRequest, {
       state: (event) =>
-        this.#channel.send(FrameType.event, 0n, encodeJson(event), event.wornOut === true ? end : undefined),
+        this.#channel.send(FrameType.event, 0, encodeJson(event), event.wornOut === true ? end : undefined),
     });
     this.#engine.start();
     setInterval(() => {
@@ -110,11 +110,11 @@ class TokenProcess {
         alive: true,
         ...(this.#engine === undefined ? {} : { sessions: this.#engine.sessions }),
       };
-      this.#channel.send(FrameType.event, 0n, encodeJson(alive));
+      this.#channel.send(FrameType.event, 0, encodeJson(alive));
     }, ALIVE_INTERVAL_MS);
   }
 
-  #fail(id: bigint, thrown: unknown): void {
+  #fail(id: number, thrown: unknown): void {
     const answer: FailedAnswer =
       thrown instanceof OperationError
         ? {
@@ -135,5 +135,4 @@ process.on('SIGHUP', () => undefined);
 refuseDebugger();
 preventCoreFiles();
 watchParent();
-const socket = new Socket({ fd: CHANNEL_FD, readable: true, writable: true });
-new TokenProcess(socket);
+new TokenProcess(CHANNEL_FD);

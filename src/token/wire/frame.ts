@@ -1,3 +1,5 @@
+import { readUint64, writeUint64 } from './uint64.ts';
+
 /**
  * Frames on the socketpair between plugin process and token process. Big-endian:
  *
@@ -27,7 +29,7 @@ const KNOWN_TYPES: ReadonlySet<number> = new Set(Object.values(FrameType));
 
 export interface Frame {
   readonly type: FrameType;
-  readonly id: bigint;
+  readonly id: number;
   readonly payload: Buffer;
 }
 
@@ -39,14 +41,12 @@ export class FrameError extends Error {
   }
 }
 
-/** Header bytes of a frame whose payload is written after it, so that large payloads are not copied. */
-export function encodeHeader(type: FrameType, id: bigint, payloadBytes: number): Buffer {
-  const header = Buffer.allocUnsafe(FRAME_HEADER_BYTES);
-  header.writeUInt32BE(payloadBytes, 0);
-  header.writeUInt8(FRAME_VERSION, 4);
-  header.writeUInt8(type, 5);
-  header.writeBigUInt64BE(id, 6);
-  return header;
+/** Writes the header of a frame whose payload follows it. */
+export function writeHeader(into: Buffer, at: number, type: FrameType, id: number, payloadBytes: number): void {
+  into.writeUInt32BE(payloadBytes, at);
+  into.writeUInt8(FRAME_VERSION, at + 4);
+  into.writeUInt8(type, at + 5);
+  writeUint64(into, id, at + 6);
 }
 
 /**
@@ -74,7 +74,7 @@ export class FrameReader {
         this.#headerFilled += take;
         at += take;
         if (this.#headerFilled < FRAME_HEADER_BYTES) break;
-        this.#payload = Buffer.allocUnsafeSlow(this.#checkHeader());
+        this.#payload = Buffer.allocUnsafe(this.#checkHeader());
         this.#payloadFilled = 0;
       }
       const take = Math.min(this.#payload.length - this.#payloadFilled, chunk.length - at);
@@ -84,7 +84,7 @@ export class FrameReader {
       if (!this.#payloadComplete()) break;
       const frame: Frame = {
         type: this.#header.readUInt8(5) as FrameType,
-        id: this.#header.readBigUInt64BE(6),
+        id: readUint64(this.#header, 6),
         payload: this.#payload,
       };
       this.#payload = undefined;

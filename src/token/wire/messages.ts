@@ -2,6 +2,7 @@ import type { FailureKind } from '../../errors/index.ts';
 import type { TokenConfig } from '../../config/index.ts';
 import type { KeyQuery, TokenKey, TokenReport, TokenScheme, TokenState } from '../types.ts';
 import { FrameError } from './frame.ts';
+import { readUint64, writeUint64 } from './uint64.ts';
 
 /**
  * What the frames carry. Encrypt and decrypt are binary, since values travel in them; everything else is JSON.
@@ -26,7 +27,7 @@ export function encodeCryptoRequest(request: CryptoRequest): Buffer[] {
   const head = Buffer.allocUnsafe(FIXED_BYTES + request.associatedData.length);
   head.write(request.keyId, 0, 16, 'hex');
   head.writeUInt8(request.scheme, 16);
-  head.writeBigUInt64BE(BigInt(Math.ceil(Math.min(request.expiresAt, Number.MAX_SAFE_INTEGER))), 17);
+  writeUint64(head, Math.ceil(Math.min(request.expiresAt, Number.MAX_SAFE_INTEGER)), 17);
   head.writeUInt16BE(request.associatedData.length, 25);
   request.associatedData.copy(head, FIXED_BYTES);
   return [head, request.data];
@@ -42,7 +43,7 @@ export function decodeCryptoRequest(payload: Buffer): CryptoRequest {
   return {
     keyId: payload.toString('hex', 0, 16),
     scheme,
-    expiresAt: Number(payload.readBigUInt64BE(17)),
+    expiresAt: readUint64(payload, 17),
     associatedData: payload.subarray(FIXED_BYTES, dataAt),
     data: payload.subarray(dataAt),
   };

@@ -32,7 +32,10 @@ export function prepareStateDir(stateDir: string): string | undefined {
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code !== 'EEXIST') {
-      const mend = 'make its parent directory, writable for this user, or set another state_dir';
+      const mend =
+        code === 'EROFS'
+          ? 'make its file system writable again (dmesg tells why a kernel makes a disk read-only), or set another state_dir'
+          : 'make its parent directory, writable for this user, or set another state_dir';
       throw new StartError(`cannot make state_dir ${stateDir} (${message}): ${mend}`);
     }
   }

@@ -8,8 +8,10 @@ import { IvCounts } from './iv-counts.ts';
 import { KeyMaker } from './key-maker.ts';
 import { KeyMemory } from './key-memory.ts';
 import {
+  byId,
   chooseSealingKey,
   idsOf,
+  listedKey,
   listedKeys,
   queryFor,
   refuseObstacles,
@@ -46,6 +48,7 @@ export class HsmKeyring implements Keyring {
   readonly #listeners = new Set<() => void>();
   #config: Config;
   #listed: readonly ListedKey[] = [];
+  #byId: ReadonlyMap<string, ListedKey> = new Map();
   #seen: readonly TokenKey[] | undefined;
   #sealing: SealingChoice | KmsError = new KmsError('token-starting', 'the token has not been reached yet');
   /** Labels that the token was asked for: of others it is not known whether it holds them. */
@@ -101,7 +104,8 @@ export class HsmKeyring implements Keyring {
       );
     }
     try {
-      return await this.#seal(await this.#sealingKey(call), plaintext, call);
+      const choice = this.#sealing instanceof KmsError ? await this.#sealingKey(call) : this.#sealing;
+      return await this.#seal(choice, plaintext, call);
     } catch (error) {
       if (!isGone(error)) throw error;
       await this.#search.now(call);
@@ -114,7 +118,15 @@ export class HsmKeyring implements Keyring {
     const { keyId } = parsed;
     const key = this.#listedKey(keyId) ?? (await this.#listedKeyAfterSearch(parsed, call));
     refuseObstacles(key);
-    const plaintext = await this.#open(parsed, call);
+    let plaintext: Buffer;
+    try {
+      plaintext = await this.#cipher.open(parsed, call);
+    } catch (error) {
+      if (!isGone(error)) throw error;
+      await this.#search.now(call);
+      if (this.#listedKey(keyId) === undefined) throw error;
+      plaintext = await this.#cipher.open(parsed, call);
+    }
     this.#uses.decrypted(keyId);
     return { plaintext, keyId };
   }
@@ -177,7 +189,7 @@ export class HsmKeyring implements Keyring {
       const token = await this.#maker.create(config, call);
       this.#log.info('key created', { label, keyId: token.ids[0]?.id });
       this.#missing.searchForTwin();
-      return foundKeyReport({ config, token }, this.#sources);
+      return foundKeyReport(listedKey(config, token), this.#sources);
     } finally {
       this.#changed();
     }
@@ -191,7 +203,7 @@ export class HsmKeyring implements Keyring {
     return {
       label,
       state: config.state,
-      found: found.map((token) => foundKeyReport({ config, token }, this.#sources)),
+      found: found.map((token) => foundKeyReport(listedKey(config, token), this.#sources)),
     };
   }
 
@@ -234,6 +246,7 @@ export class HsmKeyring implements Keyring {
     if (keys !== this.#seen && (this.#token.condition().state === 'ready' || keys.length > 0)) {
       this.#seen = keys;
       this.#listed = listedKeys(this.#config.keys, keys);
+      this.#byId = byId(this.#listed);
       this.#cipher.keepOnly(new Set(this.#listed.flatMap((key) => idsOf(key.token))));
       this.#choose();
       this.#rememberSeen();
@@ -310,19 +323,8 @@ export class HsmKeyring implements Keyring {
     return { ciphertext, keyId };
   }
 
-  async #open(parsed: ParsedCiphertext, call: Call): Promise<Buffer> {
-    try {
-      return await this.#cipher.open(parsed, call);
-    } catch (error) {
-      if (!isGone(error)) throw error;
-      await this.#search.now(call);
-      if (this.#listedKey(parsed.keyId) === undefined) throw error;
-      return this.#cipher.open(parsed, call);
-    }
-  }
-
   #listedKey(keyId: string): ListedKey | undefined {
-    return this.#listed.find((key) => key.token.ids.some(({ id }) => id === keyId));
+    return this.#byId.get(keyId);
   }
 
   /** Everything that can be said of a ciphertext without the HSM. Throws KmsError. */

@@ -6,7 +6,15 @@ import type { KeyQuery, TokenKey } from '../token/index.ts';
 export interface ListedKey {
   readonly config: KeyConfig;
   readonly token: TokenKey;
+  /** Everything that keeps it from being used at all. */
+  readonly obstacles: readonly string[];
 }
+
+export const listedKey = (config: KeyConfig, token: TokenKey): ListedKey => ({
+  config,
+  token,
+  obstacles: obstaclesOf(config, token),
+});
 
 export const queryFor = (config: KeyConfig): KeyQuery => ({
   label: config.label,
@@ -18,14 +26,19 @@ export const queryFor = (config: KeyConfig): KeyQuery => ({
 /** Pairs what the token shows with what the configuration lists. */
 export function listedKeys(configs: readonly KeyConfig[], tokenKeys: readonly TokenKey[]): ListedKey[] {
   return configs.flatMap((config) =>
-    tokenKeys.filter((token) => token.label === config.label).map((token) => ({ config, token })),
+    tokenKeys.filter((token) => token.label === config.label).map((token) => listedKey(config, token)),
   );
+}
+
+/** The key that answers to an id; of several the one listed first. */
+export function byId(keys: readonly ListedKey[]): ReadonlyMap<string, ListedKey> {
+  return new Map(keys.toReversed().flatMap((key) => idsOf(key.token).map((id) => [id, key])));
 }
 
 export const idsOf = (key: TokenKey): string[] => key.ids.map(({ id }) => id);
 
-/** Everything that keeps a key from being used at all; `allow_unsafe` takes the unsafe attributes out. */
-export function obstacles({ config, token }: ListedKey): readonly string[] {
+/** `allow_unsafe` takes the unsafe attributes out. */
+function obstaclesOf(config: KeyConfig, token: TokenKey): readonly string[] {
   if (config.allowUnsafe) return token.problems;
   const unsafe = token.unsafe.map((why) => `${why}; make a new key and rotate to it, or set allow_unsafe: true`);
   return [...token.problems, ...unsafe];
@@ -33,9 +46,8 @@ export function obstacles({ config, token }: ListedKey): readonly string[] {
 
 /** Throws KmsError 'key-unable' when the key must not be used. */
 export function refuseObstacles(key: ListedKey): void {
-  const found = obstacles(key);
-  if (found.length > 0) {
-    throw new KmsError('key-unable', `key "${key.config.label}" must not be used: ${found.join('; ')}`);
+  if (key.obstacles.length > 0) {
+    throw new KmsError('key-unable', `key "${key.config.label}" must not be used: ${key.obstacles.join('; ')}`);
   }
 }
 

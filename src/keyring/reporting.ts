@@ -2,7 +2,7 @@ import type { Config, KeyConfig } from '../config/index.ts';
 import { KmsError } from '../errors/index.ts';
 import { ROTATE_FROM, type IvCounts } from './iv-counts.ts';
 import type { KeyMemory } from './key-memory.ts';
-import { idsOf, obstacles, type ListedKey, type SealingChoice } from './listed-keys.ts';
+import { idsOf, type ListedKey, type SealingChoice } from './listed-keys.ts';
 import type { FoundKeyReport, KeyReport } from './report.ts';
 import type { Uses } from './uses.ts';
 
@@ -47,8 +47,8 @@ export function foundKeyReport(key: ListedKey, { memory, uses, sealing }: Report
     sizeBits: key.token.sizeBits,
     scheme: key.token.scheme,
     attributes: key.token.attributes,
-    problems: [...obstacles(key), ...key.token.sealProblems],
-    usable: obstacles(key).length === 0,
+    problems: [...key.obstacles, ...key.token.sealProblems],
+    usable: key.obstacles.length === 0,
     ...(firstSeen === undefined ? {} : { firstSeen }),
     ...uses.of(ordered.map(({ id }) => id)),
   };

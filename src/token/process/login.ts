@@ -11,7 +11,8 @@ export class LoginError extends Error {
   readonly outcome: Exclude<LoginOutcome, { kind: 'logged-in' | 'failed' }>;
 
   constructor(token: TokenFacts, outcome: Exclude<LoginOutcome, { kind: 'logged-in' | 'failed' }>) {
-    super(`partition "${token.label}" (serial ${token.serial}): ${outcome.reason}`);
+    // Most reasons name the serial number themselves.
+    super(`partition "${token.label}": ${outcome.reason}`);
     this.name = 'LoginError';
     this.outcome = outcome;
   }

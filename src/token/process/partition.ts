@@ -1,7 +1,7 @@
 import type { PartitionSelector, ProfileName } from '../../config/index.ts';
 import { candidates, type KeyHandles, type Profile } from '../profiles/index.ts';
 import type { KeyQuery, TokenKey } from '../types.ts';
-import { CkrError, type Handle, type Pkcs11Module, type TokenFacts } from '../pkcs11/module.ts';
+import { CkrError, constants, type Handle, type Pkcs11Module, type TokenFacts } from '../pkcs11/module.ts';
 import { SessionPool } from '../pkcs11/session-pool.ts';
 import { createKey } from './key-creation.ts';
 import { keysUnder, searchKeys, type FoundKey } from './key-search.ts';
@@ -27,6 +27,12 @@ export const describeSelector = (selector: PartitionSelector): string => {
   }
 };
 
+/** A token as the module shows it; one that nobody has initialised has neither label nor serial number. */
+const shown = ({ label, serial, slotId, flags }: Omit<TokenFacts, 'mechanisms'>): string =>
+  (flags & constants.CKF_TOKEN_INITIALIZED) === 0
+    ? `slot ${slotId} (not initialised)`
+    : `"${label}" (serial ${serial}, slot ${slotId})`;
+
 /** Finds the one token that the configuration means. Throws PartitionError, CkrError. */
 function selectToken(module: Pkcs11Module, selector: PartitionSelector): TokenFacts {
   const tokens = module.tokens();
@@ -42,7 +48,7 @@ function selectToken(module: Pkcs11Module, selector: PartitionSelector): TokenFa
   });
   const [token, another] = matching;
   if (token === undefined) {
-    const seen = tokens.map((other) => `"${other.label}" (serial ${other.serial}, slot ${other.slotId})`).join(', ');
+    const seen = tokens.map(shown).join(', ');
     throw new PartitionError(
       `no token with ${describeSelector(selector)} (CKR_TOKEN_NOT_PRESENT); the module shows ${seen || 'no token at all'}: check token.partition and the HSM client's own configuration`,
     );

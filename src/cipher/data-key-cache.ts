@@ -3,6 +3,8 @@ import type { SealedDataKey } from './data-key.ts';
 import { SharedWork } from './shared-work.ts';
 
 interface Entry {
+  /** Its name in the map, the very string. */
+  readonly name: string;
   readonly keyId: string;
   readonly dataKey: Buffer;
   /** `performance.now()` when it was opened or made. */
@@ -29,6 +31,8 @@ const SWEEP_MAX_MS = 60_000;
 export class DataKeyCache {
   readonly #entries = new Map<string, Entry>();
   readonly #opening = new SharedWork<Buffer>();
+  /** The last one of the map. */
+  #newest: Entry | undefined;
   #limits = NOTHING;
   #keyIds: ReadonlySet<string> | undefined;
   #sweeper: NodeJS.Timeout | undefined;
@@ -97,7 +101,8 @@ export class DataKeyCache {
     // Not from Node's pool, of which each small buffer keeps a whole slab alive.
     const kept = Buffer.allocUnsafeSlow(dataKey.length);
     dataKey.copy(kept);
-    this.#entries.set(name, { keyId, dataKey: kept, since: performance.now() });
+    this.#newest = { name, keyId, dataKey: kept, since: performance.now() };
+    this.#entries.set(name, this.#newest);
     this.#evict();
   }
 
@@ -114,13 +119,16 @@ export class DataKeyCache {
   #live(name: string): Entry | undefined {
     const entry = this.#entries.get(name);
     if (entry === undefined) return undefined;
-    // The order of the map is the order of last use.
-    this.#entries.delete(name);
     if (this.#isOver(entry)) {
-      entry.dataKey.fill(0);
+      this.#drop(name, entry);
       return undefined;
     }
-    this.#entries.set(name, entry);
+    // The order of the map is the order of last use. Under its old name: a new one would outlive the call.
+    if (entry !== this.#newest) {
+      this.#entries.delete(name);
+      this.#entries.set(entry.name, entry);
+      this.#newest = entry;
+    }
     return entry;
   }
 
@@ -142,6 +150,7 @@ export class DataKeyCache {
 
   #drop(name: string, entry: Entry): void {
     this.#entries.delete(name);
+    if (entry === this.#newest) this.#newest = undefined;
     entry.dataKey.fill(0);
   }
 }

@@ -7,9 +7,6 @@ import type { Handle, Mechanism, Pkcs11Module } from './module.ts';
  */
 const addressable = (data: Buffer): Buffer => (data.length > 0 ? data : Buffer.alloc(1).subarray(0, 0));
 
-/** pkcs11js keeps bare pointers into these until their call ends: the garbage collector must not take them. */
-const inUse = new Set<readonly unknown[]>();
-
 /**
  * One PKCS#11 session and the cryptographic calls on it, each an Init (here or in a lane) and one call on libuv's pool. A
  * session on which a call failed must not be used again: the operation may still be open in it.
@@ -24,6 +21,8 @@ export class Session {
   /** A call failed on it, or may have: it is closed and replaced after this use. */
   tainted = false;
   #closed = false;
+  /** pkcs11js keeps bare pointers into these until their call ends: the garbage collector must not take them. */
+  readonly #inUse: unknown[] = [];
 
   constructor(module: Pkcs11Module, handle: Handle, mechanisms: ReadonlySet<number>) {
     this.#module = module;
@@ -33,16 +32,16 @@ export class Session {
 
   /** @param outBytes room for the output; more than it needs does no harm. */
   encrypt(mechanism: Mechanism, key: Handle, data: Buffer, outBytes: number): Promise<Buffer> {
-    return this.#run('C_Encrypt', mechanism, key, data, Buffer.allocUnsafeSlow(outBytes));
+    return this.#run('C_Encrypt', mechanism, key, data, Buffer.allocUnsafe(outBytes));
   }
 
   decrypt(mechanism: Mechanism, key: Handle, data: Buffer): Promise<Buffer> {
     // Some modules want room for the padding or tag that they take off.
-    return this.#run('C_Decrypt', mechanism, key, data, Buffer.allocUnsafeSlow(data.length + 16));
+    return this.#run('C_Decrypt', mechanism, key, data, Buffer.allocUnsafe(data.length + 16));
   }
 
   sign(mechanism: Mechanism, key: Handle, data: Buffer, outBytes: number): Promise<Buffer> {
-    return this.#run('C_Sign', mechanism, key, data, Buffer.allocUnsafeSlow(outBytes));
+    return this.#run('C_Sign', mechanism, key, data, Buffer.allocUnsafe(outBytes));
   }
 
   async #run(operation: CryptoFunction, mechanism: Mechanism, key: Handle, data: Buffer, out: Buffer): Promise<Buffer> {
@@ -52,8 +51,7 @@ export class Session {
     let step: string = init;
     this.#module.operations++;
     const call = lanes.pay(this.#module.operations) ? new InitCall(init, this.handle, mechanism, key) : undefined;
-    const held = [mechanism, key, input, out, call] as const;
-    inUse.add(held);
+    this.#inUse.push(mechanism, key, input, out, call);
     try {
       if (call === undefined) lanes.here(() => native[init](this.handle, mechanism, key));
       else await lanes.run(call);
@@ -66,7 +64,7 @@ export class Session {
       out.fill(0);
       throw toCkrError(step, thrown);
     } finally {
-      inUse.delete(held);
+      this.#inUse.length = 0;
       this.#module.operations--;
     }
   }

@@ -12,7 +12,7 @@ const ROOT = path.join(import.meta.dirname, '..');
 /** What is measured: the bundle, or another one, to compare with. */
 const PROGRAM = process.env['KMS_BENCH_PROGRAM'] ?? path.join(ROOT, 'dist/kms-plugin.cjs');
 /** As the packages start it. */
-const NODE_FLAGS = (process.env['KMS_BENCH_NODE_FLAGS'] ?? '--max-semi-space-size=2').split(' ').filter(Boolean);
+const NODE_FLAGS = (process.env['KMS_BENCH_NODE_FLAGS'] ?? '--max-semi-space-size=8').split(' ').filter(Boolean);
 
 /** A token, certificates and the means to start servers on them, all in one temporary directory. */
 export interface Stage {

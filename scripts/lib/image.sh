@@ -35,7 +35,7 @@ image_plugin() {
   cp "$root"/node_modules/pkcs11js/{index.js,package.json,LICENSE} "$addon/"
   cp "$root/node_modules/pkcs11js/build/Release/pkcs11.node" "$addon/build/Release/"
   # There is no shell: the kernel starts Node. A small young generation keeps the peak memory of a gRPC server low.
-  printf '%s\n' '#!/usr/bin/node --max-semi-space-size=2' "require('/usr/lib/kms-plugin/dist/kms-plugin.cjs');" >"$into/usr/bin/kms-plugin"
+  printf '%s\n' '#!/usr/bin/node --max-semi-space-size=8' "require('/usr/lib/kms-plugin/dist/kms-plugin.cjs');" >"$into/usr/bin/kms-plugin"
   find "$into" -type d -exec chmod 0755 {} + -o -type f -exec chmod 0644 {} +
   chmod 0755 "$into/usr/bin/kms-plugin"
 }

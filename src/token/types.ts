@@ -7,6 +7,9 @@ export type TokenScheme = 1 | 2 | 3;
 /** 'refused': the PIN was refused and is remembered; nothing is tried until an operator acts. */
 export type TokenState = 'starting' | 'ready' | 'away' | 'refused';
 
+/** Where on the way to the HSM it stops: the process, its vendor's library, slot and token, or the login there. */
+export type TokenStage = 'token process' | 'module' | 'token' | 'login';
+
 /** What a listed key looks like on the token. */
 export interface TokenKey {
   /** The label it was found under. */
@@ -79,6 +82,8 @@ export interface TokenReport {
   readonly state: TokenState;
   /** In the operator's words: partition, CKR_ name, what to do. 'ok' when ready. */
   readonly reason: string;
+  /** How far it came; undefined when ready. */
+  readonly stage?: TokenStage;
   /** ISO time since when it is in this state. */
   readonly since: string;
   readonly process: {

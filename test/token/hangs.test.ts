@@ -35,6 +35,7 @@ describe('a hang', () => {
     const refused = performance.now() - started;
     assert.ok(refused < 500, `refused after ${refused} ms`);
     assert.match(error.message, /has not answered|hangs/);
+    assert.equal(host.token.report().stage, 'token process');
     bench.faulty.control({});
     await host.ready();
     const back = performance.now() - began;

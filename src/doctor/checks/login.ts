@@ -1,5 +1,4 @@
 import type { Facts } from '../facts.ts';
-import { stageOf } from '../stage.ts';
 import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
 
 const LOOK = 'put the right PIN into pin_file; if the one there is right, run kms-plugin pin clear (docs/pin.md)';
@@ -12,8 +11,8 @@ export const login: Check = {
     const memory = remembered(facts);
     if (view.by === 'nobody') return [unseen(view.why), ...memory];
     const { report } = view;
-    if (stageOf(report) === 'login') return [failure(report.reason, mendFor(report.reason)), ...memory];
-    if (report.state !== 'ready') return [unseen(`it stops at the ${stageOf(report) ?? 'token'}`), ...memory];
+    if (report.stage === 'login') return [failure(report.reason, mendFor(report.reason)), ...memory];
+    if (report.state !== 'ready') return [unseen(`it stops at the ${report.stage ?? 'token'}`), ...memory];
     if (facts.config?.token.login === 'none') return [ok('no login, as configured (login: none)')];
     return [ok(`logged in to ${report.token?.label ?? 'the token'}`), ...memory];
   },

@@ -1,5 +1,4 @@
 import { elfTrouble, missingLibraries } from '../look/shared-library.ts';
-import { stageOf } from '../stage.ts';
 import { failure, ok, unseen, type Check, type Finding } from '../types.ts';
 
 const LINKER_MS = 1_500;
@@ -30,14 +29,14 @@ export const module: Check = {
     ];
     if (view.by === 'nobody') return onlyOnDisk(view.why);
     const { report } = view;
-    if (stageOf(report) === 'module') {
+    if (report.stage === 'module') {
       const mend = report.reason.includes('dlopen')
         ? 'see that it is the PKCS#11 library of the HSM, and that the plugin may read it'
         : "look at the client software's own configuration and the variables under token.environment; the vendor's own tool shows whether it works";
       return [failure(report.reason, mend)];
     }
     const about = [report.module.description, report.module.version].filter((text) => text !== undefined).join(' ');
-    if (about === '' && report.state !== 'ready') return onlyOnDisk(`it stops at the ${stageOf(report) ?? 'token'}`);
+    if (about === '' && report.state !== 'ready') return onlyOnDisk(`it stops at the ${report.stage ?? 'token'}`);
     return [ok(`${file} is loaded${about === '' ? '' : ` (${about})`}${complete}`)];
   },
 };

@@ -1,6 +1,5 @@
 import { RoundTripError } from '../../api/index.ts';
 import type { Facts } from '../facts.ts';
-import { stageOf } from '../stage.ts';
 import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
 
 /** A start within this time counts as recent, in milliseconds. */
@@ -14,7 +13,7 @@ export const tokenProcess: Check = {
     if (view.by === 'nobody') return [unseen(view.why)];
     const { report } = view;
     const { pid, restarts, started } = report.process;
-    if (stageOf(report) === 'token process') {
+    if (report.stage === 'token process') {
       const hangs = /has not answered|hangs/.test(report.reason);
       const mend = hangs
         ? "look at the HSM, the network to it and the vendor's client log; the plugin ends the process by itself after token.vendor_timeout and tries again"

@@ -1,5 +1,4 @@
 import type { TokenReport } from '../../token/index.ts';
-import { stageOf } from '../stage.ts';
 import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
 
 /** A service that has just started reaches its token within this time, in milliseconds. */
@@ -12,7 +11,7 @@ export const token: Check = {
     const view = await facts.token();
     if (view.by === 'nobody') return [unseen(view.why)];
     const { report } = view;
-    const stage = stageOf(report);
+    const { stage } = report;
     if (stage === 'token') {
       const age = facts.around.now().getTime() - Date.parse(report.process.started ?? '');
       if (report.state === 'starting' && age < START_MS)

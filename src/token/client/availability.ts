@@ -1,7 +1,7 @@
 import { KmsError, type FailureKind } from '../../errors/index.ts';
 import type { Call, CallSignal } from '../../call/index.ts';
 import type { LimitsConfig } from '../../config/index.ts';
-import type { TokenState } from '../types.ts';
+import type { TokenStage, TokenState } from '../types.ts';
 
 /**
  * Whether the token can be asked now, since when not, and who waits for it: the circuit breaker. Open means 'away':
@@ -11,6 +11,7 @@ export class AvailabilityGate {
   #state: TokenState = 'starting';
   #reason = 'the token has not been reached yet';
   #failure: FailureKind = 'token-starting';
+  #stage: TokenStage | undefined = 'token';
   #since = performance.now();
   #sinceDate = new Date();
   #limits: Pick<LimitsConfig, 'hideMs' | 'callDeadlineMs'>;
@@ -39,11 +40,21 @@ export class AvailabilityGate {
     return this.#reason;
   }
 
+  /** What the reason is about; undefined when ready. */
+  get stage(): TokenStage | undefined {
+    return this.#stage;
+  }
+
   get since(): Date {
     return this.#sinceDate;
   }
 
-  set(state: TokenState, reason: string, failure: FailureKind = 'token-away'): void {
+  /**
+   * @param stage what the reason is about; none when ready.
+   * @param failure what calls fail with unless it is 'starting'.
+   */
+  set(state: TokenState, reason: string, stage: TokenStage | undefined, failure: FailureKind = 'token-away'): void {
+    this.#stage = stage;
     if (state === this.#state && reason === this.#reason) return;
     if (state !== this.#state) {
       this.#since = performance.now();

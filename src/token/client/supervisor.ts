@@ -12,19 +12,13 @@ import {
 } from '../wire/messages.ts';
 import type { AvailabilityGate } from './availability.ts';
 import { Crashes } from './crashes.ts';
+import { HangWatch } from './hang-watch.ts';
 import { PendingRequests, type Outcome } from './pending.ts';
 import { ProcessHandle } from './process-handle.ts';
 import type { TokenOptions } from './token-client.ts';
 
-/** Shortest time after which a process that does not answer is killed, in milliseconds. */
-const KILL_MIN_MS = 30_000;
-const KILL_MAX_FACTOR = 8;
 /** How often the watch looks, in milliseconds. */
 const WATCH_INTERVAL_MS = 500;
-/** Part of a call's time without any answer after which the token counts as away. */
-const HUNG_PART = 0.75;
-/** A hang is forgiven, and the next one killed as soon as the first, after so long without one, in milliseconds. */
-const FORGIVE_MS = 60_000;
 /**
  * Attempts to reach the token before a fresh process takes over: few at first, since some modules notice a token's return
  * only in a new process; then more with each process, up to the last, since a process costs more than an attempt.
@@ -43,7 +37,7 @@ export class Supervisor {
   readonly #pending = new PendingRequests();
   #handle: ProcessHandle | undefined;
   /** What the token process said of itself last; of an earlier process, until its successor says something. */
-  #details: StateEvent['details'] = {};
+  #details: Omit<StateEvent['details'], 'stage'> = {};
   #processState: StateEvent['state'] = 'starting';
   #paused = false;
   /** It is ended to make room for another: no crash. */
@@ -51,15 +45,11 @@ export class Supervisor {
   /** Processes in a row that did not reach the token. */
   #fruitless = 0;
   #sessions: TokenReport['sessions'];
-  #lastFrameAt = performance.now();
-  #lastAnswerAt = performance.now();
   #lastGood: number | undefined;
   #lastError: { readonly at: string; readonly message: string } | undefined;
   readonly #crashes = new Crashes();
   #restarts = 0;
-  #hung = false;
-  #killed = false;
-  #killFactor = 1;
+  readonly #hangs: HangWatch;
   #probing = false;
   #closing = false;
   #watch: NodeJS.Timeout | undefined;
@@ -71,6 +61,7 @@ export class Supervisor {
     this.#options = options;
     this.#limits = options.limits;
     this.#gate = gate;
+    this.#hangs = new HangWatch(options.config.vendorTimeoutMs, options.killAfterMs);
   }
 
   start(queries: readonly KeyQuery[]): void {
@@ -117,6 +108,7 @@ export class Supervisor {
     return {
       state: this.#gate.state,
       reason: this.#gate.reason,
+      ...(this.#gate.stage === undefined ? {} : { stage: this.#gate.stage }),
       since: this.#gate.since.toISOString(),
       process: {
         pid: this.#handle?.pid,
@@ -137,9 +129,7 @@ export class Supervisor {
   #spawn(): void {
     if (this.#closing) return;
     const { config, stateDir, directory, log } = this.#options;
-    this.#lastFrameAt = performance.now();
-    this.#hung = false;
-    this.#killed = false;
+    this.#hangs.begin(performance.now());
     this.#replacing = false;
     this.#paused = false;
     this.#processState = 'starting';
@@ -153,7 +143,10 @@ export class Supervisor {
       });
     } catch (error) {
       // Out of file descriptors or processes: no reason to take the plugin down.
-      log.error('the token process cannot be started', { code: 'KMS-2001', reason: (error as Error).message });
+      const reason = (error as Error).message;
+      log.error('the token process cannot be started', { code: 'KMS-2001', reason });
+      if (this.#gate.state !== 'away')
+        this.#gate.set('starting', `the token process cannot be started (${reason})`, 'token process');
       this.#respawn = setTimeout(() => this.#spawn(), SPAWN_AGAIN_MS);
       return;
     }
@@ -170,32 +163,33 @@ export class Supervisor {
   }
 
   #receive(frame: Frame): void {
-    this.#lastFrameAt = performance.now();
+    const now = performance.now();
+    this.#hangs.heard(now);
     if (frame.type === FrameType.event) {
       const event = decodeJson(frame.payload) as StateEvent | AliveEvent;
       if ('alive' in event) this.#sessions = event.sessions;
       else this.#stateEvent(event);
       return;
     }
-    this.#lastAnswerAt = this.#lastFrameAt;
     if (frame.type === FrameType.ok) {
-      this.#lastGood = this.#lastFrameAt;
-      this.#answered();
+      this.#lastGood = now;
+      this.#answered(now);
       if (!this.#pending.settle(frame.id, { kind: 'ok', payload: frame.payload })) frame.payload.fill(0);
     } else if (frame.type === FrameType.failed) {
       const answer = decodeJson(frame.payload) as FailedAnswer;
       if (answer.lost) this.#rememberError(answer.message);
-      this.#answered();
+      this.#answered(now);
       this.#pending.settle(frame.id, { kind: 'failed', answer });
     }
   }
 
   #stateEvent(event: StateEvent): void {
     const before = this.#gate.state;
-    this.#details = { ...this.#details, ...event.details };
+    const { stage, ...details } = event.details;
+    this.#details = { ...this.#details, ...details };
     this.#processState = event.state;
     this.#paused = event.paused === true;
-    if (event.details.sessions !== undefined) this.#sessions = event.details.sessions;
+    if (details.sessions !== undefined) this.#sessions = details.sessions;
     for (const note of event.notes ?? []) this.#options.log.warn(note);
     if (event.state === 'ready') {
       this.keys = event.keys;
@@ -205,7 +199,8 @@ export class Supervisor {
       this.#rememberError(event.reason);
     }
     // A successor that begins to connect says nothing of why the token is away: the reason of before stands.
-    if (event.state !== 'starting' || before !== 'away') this.#gate.set(event.state, event.reason, event.failure);
+    if (event.state !== 'starting' || before !== 'away')
+      this.#gate.set(event.state, event.reason, stage, event.failure);
     if (before !== this.#gate.state) this.#logState();
     // The keys may be others than before, though the state is the same.
     else if (event.state === 'ready') this.#gate.announce();
@@ -230,11 +225,9 @@ export class Supervisor {
   }
 
   /** Something came back: a token that seemed to hang does not. */
-  #answered(): void {
-    if (!this.#hung) return;
-    this.#hung = false;
-    if (this.#processState === 'ready') {
-      this.#gate.set('ready', 'ok');
+  #answered(now: number): void {
+    if (this.#hangs.answered(now) && this.#processState === 'ready') {
+      this.#gate.set('ready', 'ok', undefined);
       this.#logState();
     }
   }
@@ -262,9 +255,10 @@ export class Supervisor {
         pauseMs: Math.round(pause.ms),
       });
       this.#rememberError(`the token process ended: ${how}`);
-      if (pause.away) this.#gate.set('away', `the PKCS#11 module keeps ending the token process (${how})`);
+      if (pause.away)
+        this.#gate.set('away', `the PKCS#11 module keeps ending the token process (${how})`, 'token process');
       else if (this.#gate.state !== 'away')
-        this.#gate.set('starting', `the token process ended (${how}); its successor starts`);
+        this.#gate.set('starting', `the token process ended (${how}); its successor starts`, 'token process');
     }
     this.#pending.settleAll(replaced ? { kind: 'lost', why: how } : { kind: 'died', how });
     this.#respawn = setTimeout(() => this.#spawn(), pause.ms);
@@ -272,38 +266,31 @@ export class Supervisor {
 
   #look(): void {
     const handle = this.#handle;
-    if (handle === undefined || this.#killed || this.#replacing) return;
-    const now = performance.now();
-    const { callDeadlineMs } = this.#limits;
-    const oldest = this.#pending.oldestSentAt;
-    const { config, killAfterMs = KILL_MIN_MS } = this.#options;
-    const killAfter = Math.max(killAfterMs, 2 * config.vendorTimeoutMs) * this.#killFactor;
-    const silent = now - this.#lastFrameAt;
-    const waited = oldest === undefined ? 0 : now - oldest;
-    if (silent > killAfter || waited > killAfter) {
-      this.#killed = true;
-      this.#killFactor = Math.min(KILL_MAX_FACTOR, this.#killFactor * 2);
-      this.#options.log.error('the token process hangs in the PKCS#11 module and is killed', {
-        code: 'KMS-2001',
-        waitedMs: Math.round(Math.max(silent, waited)),
-        pending: this.#pending.size,
-      });
-      handle.kill();
-      return;
-    }
-    if (oldest !== undefined && waited > callDeadlineMs * HUNG_PART && this.#lastAnswerAt < oldest) this.#hang(waited);
-    if (this.#killFactor > 1 && this.#gate.state === 'ready' && Date.now() - this.#gate.since.getTime() > FORGIVE_MS) {
-      this.#killFactor = 1;
-    }
+    if (handle === undefined || this.#replacing) return;
+    const { state, since } = this.#gate;
+    const finding = this.#hangs.look({
+      now: performance.now(),
+      oldestSentAt: this.#pending.oldestSentAt,
+      callDeadlineMs: this.#limits.callDeadlineMs,
+      readyForMs: state === 'ready' ? Date.now() - since.getTime() : undefined,
+    });
+    if (finding.kind === 'hangs') this.#hang(finding.ms);
+    if (finding.kind !== 'dead') return;
+    this.#options.log.error('the token process hangs in the PKCS#11 module and is killed', {
+      code: 'KMS-2001',
+      waitedMs: Math.round(finding.ms),
+      pending: this.#pending.size,
+    });
+    handle.kill();
   }
 
   /** No answer to anything for long: calls fail at once until one comes; a probe finds out when nobody else asks. */
   #hang(waitedMs: number): void {
-    this.#hung = true;
     if (this.#gate.state === 'ready') {
       this.#gate.set(
         'away',
         `the HSM has not answered for ${Math.round(waitedMs / 1000)} s; the network, the HSM or its client library hangs`,
+        'token process',
       );
       this.#rememberError(this.#gate.reason);
       this.#logState();

@@ -6,5 +6,5 @@ export { attemptLogin } from './attempt.ts';
 export type { LoginAttempt } from './attempt.ts';
 export { clearPins, describePins } from './manage.ts';
 export { loginLockPath, PinMemoryError } from './memory.ts';
-export { readPinFile } from './pin-file.ts';
+export { PinFileError, readPinFile } from './pin-file.ts';
 export type { LoginOutcome, PinRecord, PinState, TokenFlags } from './types.ts';

@@ -7,12 +7,17 @@ const MOST_BYTES = 1_024;
 const LINE_FEED = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
 
+/** There is no PIN to be had from the file; the message names it and the mend. */
+export class PinFileError extends Error {
+  override readonly name = 'PinFileError';
+}
+
 /**
  * The PIN: the file's bytes as they are. `newline` decides about a line ending at its end: 'keep' takes it as part of the
  * PIN, 'strip' drops one (LF or CRLF), and without it the file is refused, since an editor added it and the token would
  * count a wrong PIN. The caller zeroes the buffer.
  *
- * @throws Error, naming the file and the mend, when it is missing, unreadable, no regular file, empty, too large (over
+ * @throws PinFileError when it is missing, unreadable, no regular file, empty, too large (over
  *   1,024 bytes) or not UTF-8.
  */
 export function readPinFile(path: string, newline?: 'keep' | 'strip'): Buffer {
@@ -28,14 +33,15 @@ export function readPinFile(path: string, newline?: 'keep' | 'strip'): Buffer {
 function checked(path: string, bytes: Buffer, newline: 'keep' | 'strip' | undefined): Buffer {
   const ends = bytes.at(-1) === LINE_FEED;
   if (ends && newline === undefined) {
-    throw new Error(
+    throw new PinFileError(
       `pin_file ${path} ends in a line feed: write it without one (printf %s), or set pin_file_newline: strip, ` +
         'or keep if the PIN itself ends in a line feed',
     );
   }
   const pin = ends && newline === 'strip' ? withoutLineEnding(bytes) : bytes;
-  if (pin.length === 0) throw new Error(`pin_file ${path} is empty: put the PIN into it`);
-  if (!isUtf8(pin)) throw new Error(`pin_file ${path} is not UTF-8, as PKCS#11 wants a PIN to be: write it anew`);
+  if (pin.length === 0) throw new PinFileError(`pin_file ${path} is empty: put the PIN into it`);
+  if (!isUtf8(pin))
+    throw new PinFileError(`pin_file ${path} is not UTF-8, as PKCS#11 wants a PIN to be: write it anew`);
   return pin;
 }
 
@@ -44,7 +50,7 @@ const withoutLineEnding = (bytes: Buffer): Buffer => bytes.subarray(0, bytes.at(
 function readBytes(path: string): Buffer {
   const descriptor = open(path);
   try {
-    if (!fstatSync(descriptor).isFile()) throw new Error(`pin_file ${path} is not a regular file`);
+    if (!fstatSync(descriptor).isFile()) throw new PinFileError(`pin_file ${path} is not a regular file`);
     // Its own memory, not a piece of Node's pool, and never copied: the caller's fill(0) reaches all of it.
     const bytes = Buffer.alloc(MOST_BYTES + 1);
     let length = 0;
@@ -53,7 +59,7 @@ function readBytes(path: string): Buffer {
     }
     if (length <= MOST_BYTES) return bytes.subarray(0, length);
     bytes.fill(0);
-    throw new Error(`pin_file ${path} has more than ${MOST_BYTES} bytes, so it is not a PIN: check the path`);
+    throw new PinFileError(`pin_file ${path} has more than ${MOST_BYTES} bytes, so it is not a PIN: check the path`);
   } finally {
     closeSync(descriptor);
   }
@@ -66,7 +72,7 @@ function open(path: string): number {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     const mend = code === 'ENOENT' ? 'there is no such file' : `it cannot be read (${code ?? String(error)})`;
-    throw new Error(`pin_file ${path}: ${mend}; the plugin's user has to be able to read the PIN there`, {
+    throw new PinFileError(`pin_file ${path}: ${mend}; the plugin's user has to be able to read the PIN there`, {
       cause: error,
     });
   }

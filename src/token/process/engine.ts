@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { KeyQuery, TokenKey, TokenState } from '../types.ts';
+import type { KeyQuery, TokenKey, TokenStage, TokenState } from '../types.ts';
 import { CkrError, Pkcs11Module, type TokenFacts } from '../pkcs11/module.ts';
 import type { CryptoRequest, OpenRequest, StateEvent } from '../wire/messages.ts';
 import { LoginError, logIn, outsideLogins } from './login.ts';
@@ -7,6 +7,7 @@ import { OperationError } from './operation-error.ts';
 import { Operations } from './operations.ts';
 import { IvError } from '../profiles/index.ts';
 import { describeSelector, Partition, PartitionError } from './partition.ts';
+import { explain, stageOf, stateDetails } from './state-details.ts';
 
 /** Pause between two attempts to reach a token that is away, in milliseconds: its return is noticed within a second. */
 const RETRY_MIN_MS = 150;
@@ -36,6 +37,7 @@ export class Engine {
   #lastToken: TokenFacts | undefined;
   #state: TokenState = 'starting';
   #reason = '';
+  #stage: TokenStage | undefined;
   #wasReady = false;
   #connecting = false;
   #doubting: Promise<void> | undefined;
@@ -161,14 +163,14 @@ export class Engine {
   async #connectUntilReady(state: 'starting' | 'away', reason = 'connecting to the token'): Promise<void> {
     if (this.#connecting) return;
     this.#connecting = true;
-    this.#setState(state, reason);
+    this.#setState(state, reason, { stage: 'token' });
     try {
       for (let failures = 0; ;) {
         const pause = await this.#connectOnce(failures);
         if (pause === undefined) return;
         failures = this.#state === 'away' ? failures + 1 : 0;
         if (failures >= this.#settings.attempts) {
-          this.#setState('away', this.#reason, { wornOut: true });
+          this.#setState('away', this.#reason, { stage: this.#stage, wornOut: true });
           return;
         }
         await sleep(pause);
@@ -200,23 +202,24 @@ export class Engine {
       return undefined;
     } catch (thrown) {
       if (thrown instanceof LoginError) return this.#loginFailed(thrown);
-      this.#setState('away', this.#explain(thrown));
+      this.#setState('away', this.#explain(thrown), { stage: stageOf(thrown) });
       return RETRY_MIN_MS + Math.random() * RETRY_JITTER_MS;
     }
   }
 
   #loginFailed(error: LoginError): number {
     const { outcome } = error;
+    const stage = stageOf(error);
     switch (outcome.kind) {
       case 'refused':
-        this.#setState('refused', error.message, { failure: 'pin-refused', paused: true });
+        this.#setState('refused', error.message, { stage, failure: 'pin-refused', paused: true });
         // Looked at again without C_Login: `pin clear` or a new PIN in the file end this state.
         return REFUSED_RETRY_MS;
       case 'not-initialized':
-        this.#setState('refused', error.message, { failure: 'pin-not-initialized', paused: true });
+        this.#setState('refused', error.message, { stage, failure: 'pin-not-initialized', paused: true });
         return REFUSED_RETRY_MS;
       case 'later':
-        this.#setState('away', error.message, { paused: true });
+        this.#setState('away', error.message, { stage, paused: true });
         return Math.max(RETRY_MIN_MS, outcome.retryAfterMs);
     }
   }
@@ -239,44 +242,31 @@ export class Engine {
   #explain(thrown: unknown): string {
     const name =
       this.#lastToken === undefined ? describeSelector(this.#settings.token.partition) : `"${this.#lastToken.label}"`;
-    const text = thrown instanceof Error ? thrown.message : String(thrown);
-    if (!(thrown instanceof CkrError)) return `partition ${name}: ${text}`;
-    const mend =
-      thrown.operation === 'dlopen'
-        ? `check token.module (${this.#settings.token.module}) and the libraries that it needs (ldd)`
-        : 'check that the HSM is up and reachable, and its client configuration; it is tried again without end';
-    return `partition ${name}: ${text}; ${mend}`;
+    return explain(thrown, name, this.#settings.token.module);
   }
 
-  #setState(state: TokenState, reason: string, extra: Pick<StateEvent, 'failure' | 'paused' | 'wornOut'> = {}): void {
+  #setState(
+    state: TokenState,
+    reason: string,
+    { stage, ...more }: Pick<StateEvent, 'failure' | 'paused' | 'wornOut'> & { stage?: TokenStage | undefined } = {},
+  ): void {
     this.#state = state;
     this.#reason = reason;
-    const token = this.#partition?.token ?? this.#lastToken;
+    this.#stage = stage;
     this.#events.state({
       state,
       reason,
       keys: this.#partition?.keys ?? [],
-      details: {
-        module: { path: this.#settings.token.module, ...this.#moduleInfo() },
-        ...(token === undefined ? {} : { token: tokenDetails(token) }),
-        ...(this.#partition === undefined
-          ? {}
-          : {
-              profile: this.#partition.profile.name,
-              sessions: this.sessions,
-            }),
-      },
-      ...extra,
+      details: stateDetails({
+        modulePath: this.#settings.token.module,
+        module: this.#module,
+        partition: this.#partition,
+        lastToken: this.#lastToken,
+        stage,
+      }),
+      ...more,
       ...(this.#notes.length > 0 ? { notes: this.#notes.splice(0) } : {}),
     });
-  }
-
-  #moduleInfo(): { description?: string; version?: string } {
-    try {
-      return this.#module?.initialized === true ? this.#module.info() : {};
-    } catch {
-      return {};
-    }
   }
 }
 
@@ -288,23 +278,3 @@ function asOperationError(thrown: unknown, label: string): unknown {
   }
   return thrown instanceof IvError ? new OperationError('iv-refused', thrown.message) : thrown;
 }
-
-const FLAG_NAMES: readonly (readonly [number, string])[] = [
-  [0x4, 'login required'],
-  [0x8, 'user PIN set'],
-  [0x400, 'initialized'],
-  [0x10000, 'user PIN count low'],
-  [0x20000, 'user PIN final try'],
-  [0x40000, 'user PIN locked'],
-  [0x80000, 'user PIN to be changed'],
-];
-
-const tokenDetails = (token: TokenFacts): NonNullable<StateEvent['details']['token']> => ({
-  slot: token.slotId,
-  label: token.label,
-  serial: token.serial,
-  manufacturer: token.manufacturer,
-  model: token.model,
-  firmware: token.firmware,
-  flags: FLAG_NAMES.filter(([bit]) => (token.flags & bit) !== 0).map(([, name]) => name),
-});

@@ -21,7 +21,7 @@ export class LoginError extends Error {
 /**
  * Logs the user in on a session, by the PIN memory's rules: a PIN that was refused is never tried again.
  *
- * @returns a warning for the log, if any. Throws LoginError, CkrError; an Error when the PIN file cannot be read.
+ * @returns a warning for the log, if any. Throws LoginError, CkrError; PinFileError when the PIN file cannot be read.
  */
 export async function logIn(
   module: Pkcs11Module,

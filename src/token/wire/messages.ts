@@ -83,7 +83,7 @@ export interface StateEvent {
   readonly reason: string;
   /** The listed keys as found last. */
   readonly keys: readonly TokenKey[];
-  readonly details: Partial<Pick<TokenReport, 'module' | 'token' | 'profile' | 'sessions'>>;
+  readonly details: Partial<Pick<TokenReport, 'module' | 'token' | 'profile' | 'sessions' | 'stage'>>;
   /** What calls fail with while the state is 'refused'. */
   readonly failure?: 'pin-refused' | 'pin-not-initialized';
   /** The next attempt is more than a second away, unless an operator does something. */

@@ -1,33 +1,27 @@
-import { Histogram, type Registry } from 'prom-client';
+import type { Registry } from 'prom-client';
 import type { CallObserver, FinishedCall } from '../api/index.ts';
 import { FAILURES } from '../errors/index.ts';
+import { Durations } from './durations.ts';
 import { register, type Family, type Row } from './family.ts';
-
-/**
- * Bounds in seconds. An HSM takes 1 to 5 ms a call, over a network up to 50; retries hide an absence for 2 s, and after
- * 10 s every call has ended.
- */
-export const LATENCY_BUCKETS = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10];
 
 /** What one method has come to. */
 interface Tally {
   readonly api: string;
   readonly method: string;
-  readonly ok: Observe;
-  readonly failed: Observe;
+  readonly ok: Durations;
+  readonly failed: Durations;
   requestBytes: number;
   responseBytes: number;
   /** By listener, then by status. */
   readonly ends: Map<string, Map<string, number>>;
-}
-interface Observe {
-  observe(value: number): void;
 }
 
 const STATUSES: readonly FinishedCall['status'][] = [
   'OK',
   ...new Set(Object.values(FAILURES).map(({ status }) => status)),
 ];
+
+const DURATIONS = 'kms_plugin_call_duration_seconds';
 
 /** Streams that last as long as a client likes: they say nothing about how fast calls are. */
 const STREAMS = new Set(['Watch']);
@@ -37,7 +31,6 @@ const STREAMS = new Set(['Watch']);
  * scrape. API, method, listener, status and code are the program's and the configuration's own words.
  */
 export class CallMetrics implements CallObserver {
-  readonly #durations: Histogram<'api' | 'method' | 'result'>;
   readonly #tallies = new Map<string, Map<string, Tally>>();
   /** By code; present from the start, since a counter that appears with its first failure shows no increase. */
   readonly #failures = new Map<string, { readonly kind: string; count: number }>(
@@ -47,13 +40,6 @@ export class CallMetrics implements CallObserver {
 
   constructor(registry: Registry) {
     this.#fill = FAMILIES.map((family) => register(registry, family));
-    this.#durations = new Histogram({
-      name: 'kms_plugin_call_duration_seconds',
-      help: 'From the arrival of a request to its answer, queue and patience included.',
-      labelNames: ['api', 'method', 'result'],
-      buckets: LATENCY_BUCKETS,
-      registers: [registry],
-    });
   }
 
   finished(call: FinishedCall): void {
@@ -61,7 +47,7 @@ export class CallMetrics implements CallObserver {
     this.#end(tally, call.listener, call.status, 1);
     const failure = call.code === undefined ? undefined : this.#failures.get(call.code);
     if (failure !== undefined) failure.count++;
-    if (!STREAMS.has(call.method)) (call.status === 'OK' ? tally.ok : tally.failed).observe(call.durationMs / 1000);
+    if (!STREAMS.has(call.method)) (call.status === 'OK' ? tally.ok : tally.failed).add(call.durationMs);
     tally.requestBytes += call.requestBytes;
     tally.responseBytes += call.responseBytes;
   }
@@ -75,6 +61,18 @@ export class CallMetrics implements CallObserver {
   /** Brings the registry's counters up to date. */
   fill(): void {
     for (const each of this.#fill) each(this);
+  }
+
+  /** The histogram of durations, as text: prom-client has none that is filled at the scrape. */
+  durations(): string {
+    const lines = [...this.#tallies.values()].flatMap((methods) =>
+      [...methods.values()].flatMap(({ api, method, ok, failed }) => [
+        ...ok.lines(DURATIONS, `api="${api}",method="${method}",result="ok"`),
+        ...failed.lines(DURATIONS, `api="${api}",method="${method}",result="failed"`),
+      ]),
+    );
+    const help = 'From the arrival of a request to its answer, queue and patience included.';
+    return [`# HELP ${DURATIONS} ${help}`, `# TYPE ${DURATIONS} histogram`, ...lines, ''].join('\n');
   }
 
   failures(): Row[] {
@@ -95,9 +93,15 @@ export class CallMetrics implements CallObserver {
   }
 
   #newTally(api: string, method: string): Tally {
-    const ok = this.#durations.labels({ api, method, result: 'ok' });
-    const failed = this.#durations.labels({ api, method, result: 'failed' });
-    return { api, method, ok, failed, requestBytes: 0, responseBytes: 0, ends: new Map() };
+    return {
+      api,
+      method,
+      ok: new Durations(),
+      failed: new Durations(),
+      requestBytes: 0,
+      responseBytes: 0,
+      ends: new Map(),
+    };
   }
 
   #end({ ends }: Tally, listener: string, status: string, calls: number): void {

@@ -30,10 +30,10 @@ export function createMetrics(listeners: readonly ListenerConfig[]): Metrics {
   return {
     calls,
     contentType: registry.contentType,
-    page: (snapshot) => {
+    page: async (snapshot) => {
       calls.fill();
       for (const each of fill) each(snapshot);
-      return registry.metrics();
+      return `${await registry.metrics()}\n${calls.durations()}`;
     },
   };
 }

@@ -141,8 +141,8 @@ describe('metrics of states', () => {
     const flags = ['initialized', 'user PIN count low', 'user PIN locked'];
     const page = await pageOf(make(), token({ token: { ...facts, flags } }));
     // The token process has the names in its table of flags.
-    const engine = readFileSync(path.resolve(import.meta.dirname, '../../src/token/process/engine.ts'), 'utf8');
-    for (const name of flags) assert.ok(engine.includes(`'${name}'`), name);
+    const details = readFileSync(path.resolve(import.meta.dirname, '../../src/token/process/state-details.ts'), 'utf8');
+    for (const name of flags) assert.ok(details.includes(`'${name}'`), name);
     const flag = (name: string) => valueOf(page, 'kms_plugin_token_pin_flag', { flag: name });
     assert.deepEqual([flag('count_low'), flag('final_try'), flag('locked')], [1, 0, 1]);
     assert.equal(valueOf(page, 'kms_plugin_token_info', { label: 'a \\"label\\"\\\\' }), 1);

@@ -1,5 +1,7 @@
 /** Not authentic only when it is proven: a device in trouble must never make a good ciphertext look like a forged one. */
 import assert from 'node:assert/strict';
+import { rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { KmsError } from '../../src/errors/index.ts';
 import { assertFails, Bench, failure, type Host } from './support/installation.ts';
@@ -92,6 +94,61 @@ describe('a damaged ciphertext', () => {
     bench.faulty.loseSessions();
     await host.encrypt(Buffer.alloc(32));
     await assertFails(host.decrypt(flipped(ciphertext, -1)), 'token-away');
+  });
+
+  const losses: Readonly<Record<string, (host: Host) => void>> = {
+    crashed: (host) => process.kill(host.token.report().process.pid ?? 0, 'SIGKILL'),
+    // C_GetSlotList is called to connect only: it fails until the process has had its three attempts, and not once more.
+    'lost the token': () =>
+      bench.faulty.control({
+        rules: [
+          { on: ['C_EncryptInit', 'C_DecryptInit'], answer: 'CKR_DEVICE_ERROR', forMs: 200 },
+          { on: 'C_GetSlotList', answer: 'CKR_DEVICE_ERROR', times: 3 },
+        ],
+      }),
+  };
+  for (const [what, lose] of Object.entries(losses)) {
+    test(`is not believed at first by the successor of a process that ${what}, and proven later`, async (t) => {
+      const host = await bench.readyHost();
+      const forged = flipped(await host.encrypt(Buffer.alloc(32)), -1);
+      lose(host);
+      await host.encrypt(Buffer.alloc(32)).catch(() => undefined);
+      await host.ready();
+      assert.equal(host.token.report().process.restarts, 1);
+      const began = performance.now();
+      const error = await assertFails(host.decrypt(forged), 'token-away');
+      assert.equal(error.status, 'UNAVAILABLE');
+      const kinds: string[] = [];
+      while (kinds.at(-1) !== 'not-authentic' && kinds.length < 10)
+        kinds.push((await failure(host.decrypt(forged))).kind);
+      t.diagnostic(`token-away, ${kinds.join(', ')}: proven after ${Math.round(performance.now() - began)} ms`);
+      assert.equal(kinds.at(-1), 'not-authentic');
+      assert.equal(host.token.report().process.restarts, 1);
+    });
+  }
+
+  test('is not believed at first by a process that did not reach the token at once', async () => {
+    const good = await bench.readyHost();
+    const forged = flipped(await good.encrypt(Buffer.alloc(32)), -1);
+    bench.faulty.control({ rules: [{ on: 'C_GetSlotList', answer: 'CKR_DEVICE_ERROR', times: 1 }] });
+    const host = await bench.readyHost();
+    await assertFails(host.decrypt(forged), 'token-away');
+    assert.equal(host.token.report().process.restarts, 0);
+  });
+
+  test('is believed at once by the successor of a process that waited for a PIN', async (t) => {
+    const pinFile = path.join(bench.hsm.directory, 'pin-to-be-mended');
+    t.after(() => rmSync(pinFile));
+    const good = await bench.readyHost();
+    const forged = flipped(await good.encrypt(Buffer.alloc(32)), -1);
+    writeFileSync(pinFile, '000000', { mode: 0o600 });
+    const host = bench.host({ token: { pinFile } });
+    await assertFails(host.encrypt(Buffer.alloc(32)), 'pin-refused');
+    writeFileSync(pinFile, bench.hsm.pin);
+    host.token.reconnect();
+    await host.ready();
+    assert.equal(host.token.report().process.restarts, 1);
+    await assertFails(host.decrypt(forged), 'not-authentic');
   });
 });
 

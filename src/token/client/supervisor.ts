@@ -42,6 +42,8 @@ export class Supervisor {
   #paused = false;
   /** It is ended to make room for another: no crash. */
   #replacing = false;
+  /** The token was lost or not reached, or its process died, since it was ready last: no successor trusts it at once. */
+  #lost = false;
   /** Processes in a row that did not reach the token. */
   #fruitless = 0;
   #sessions: TokenReport['sessions'];
@@ -152,7 +154,7 @@ export class Supervisor {
     }
     this.#handle = handle;
     const attempts = ATTEMPTS[Math.min(this.#fruitless, ATTEMPTS.length - 1)] ?? 1;
-    const open: OpenRequest = { token: config, stateDir, queries: this.queries, attempts };
+    const open: OpenRequest = { token: config, stateDir, queries: this.queries, attempts, afterLoss: this.#lost };
     handle.channel.send(FrameType.open, 0, encodeJson(open));
     log.info('token process started', { pid: handle.pid ?? 0, module: config.module });
   }
@@ -195,8 +197,10 @@ export class Supervisor {
       this.keys = event.keys;
       this.#lastGood = performance.now();
       this.#fruitless = 0;
+      this.#lost = false;
     } else if (event.state !== 'starting') {
       this.#rememberError(event.reason);
+      if (event.state === 'away' && !this.#paused) this.#lost = true;
     }
     // A successor that begins to connect says nothing of why the token is away: the reason of before stands.
     if (event.state !== 'starting' || before !== 'away')
@@ -248,6 +252,7 @@ export class Supervisor {
     if (replaced) {
       log.info('the token process made room for a fresh one', { how });
     } else {
+      this.#lost = true;
       log.error('the token process ended', {
         code: 'KMS-2001',
         how,

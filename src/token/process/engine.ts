@@ -38,7 +38,8 @@ export class Engine {
   #state: TokenState = 'starting';
   #reason = '';
   #stage: TokenStage | undefined;
-  #wasReady = false;
+  /** The next connection is made after trouble: a loss, or an attempt that failed. */
+  #afterLoss: boolean;
   #connecting = false;
   #doubting: Promise<void> | undefined;
   /** The making of keys, one after the other. */
@@ -51,6 +52,7 @@ export class Engine {
     this.#settings = settings;
     this.#events = events;
     this.#queries = settings.queries;
+    this.#afterLoss = settings.afterLoss;
   }
 
   start(): void {
@@ -196,12 +198,13 @@ export class Engine {
         this.#queries,
       );
       this.#partition = partition;
-      this.#operations = new Operations(partition, this.#wasReady);
-      this.#wasReady = true;
+      this.#operations = new Operations(partition, this.#afterLoss);
+      this.#afterLoss = true;
       this.#setState('ready', 'ok');
       return undefined;
     } catch (thrown) {
       if (thrown instanceof LoginError) return this.#loginFailed(thrown);
+      this.#afterLoss = true;
       this.#setState('away', this.#explain(thrown), { stage: stageOf(thrown) });
       return RETRY_MIN_MS + Math.random() * RETRY_JITTER_MS;
     }

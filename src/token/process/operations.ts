@@ -22,7 +22,7 @@ export class Operations {
   readonly #partition: Partition;
   #distrustUntil: number;
 
-  /** @param afterLoss the token was lost a moment ago. */
+  /** @param afterLoss the token was lost, or could not be reached, a moment ago. */
   constructor(partition: Partition, afterLoss: boolean) {
     this.#partition = partition;
     this.#distrustUntil = afterLoss ? monotonicMs() + DISTRUST_MS : 0;

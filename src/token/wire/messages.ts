@@ -57,6 +57,11 @@ export interface OpenRequest {
   readonly queries: readonly KeyQuery[];
   /** After so many failed attempts in a row to reach the token it makes room for a fresh process. */
   readonly attempts: number;
+  /**
+   * The process before this one lost the token, did not reach it, or died: what the module says of wrong tags is not
+   * believed at first.
+   */
+  readonly afterLoss: boolean;
 }
 
 /** Asks for the listed keys, or for the making of one of them. */

@@ -37,6 +37,8 @@ async function serve(until: RegExp): Promise<Watched> {
   const service = program('serve', '--config', installation.config);
   running.push(service);
   await service.said(until);
+  // The token process starts first, and may come to its end before the sockets are there.
+  await service.said(/^listening$/);
   return service;
 }
 

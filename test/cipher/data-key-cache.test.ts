@@ -177,7 +177,7 @@ describe('callers', () => {
       // The first one hangs until its time is over.
       if (++calls > 1) return Promise.resolve(Buffer.from(value));
       return new Promise((_, reject) => {
-        shared.signal.addEventListener('abort', () => reject(shared.signal.reason as Error));
+        shared.signal.addEventListener('abort', () => reject(shared.signal.reason));
       });
     };
     const hurried = cache.use(what, callFor(80), open, hex);

@@ -14,6 +14,8 @@ const PROGRAM = process.env['KMS_BENCH_PROGRAM'] ?? path.join(ROOT, 'dist/kms-pl
 /** As the packages start it. */
 const NODE_FLAGS = (process.env['KMS_BENCH_NODE_FLAGS'] ?? '--max-semi-space-size=8').split(' ').filter(Boolean);
 
+const ENVIRONMENT = { MALLOC_ARENA_MAX: '1' };
+
 /** A token, certificates and the means to start servers on them, all in one temporary directory. */
 export interface Stage {
   readonly directory: string;
@@ -108,7 +110,7 @@ export async function makeStage(delayMs: number, inits: boolean, counts = false)
       const file = path.join(home, 'kms-plugin.yml');
       writeFileSync(file, JSON.stringify(configuration));
       const command = [process.execPath, ...NODE_FLAGS, PROGRAM, 'serve', '--config', file];
-      return { name, tls, plain, process: start(command) };
+      return { name, tls, plain, process: start(command, ENVIRONMENT) };
     },
     echo() {
       const tls = inDirectory('echo-tls.sock');

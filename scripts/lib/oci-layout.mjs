@@ -29,7 +29,8 @@ const config = storeJson('config', {
   os: 'linux',
   config: {
     User: USER,
-    Env: ['PATH=/usr/bin', 'KMS_PLUGIN_CONFIG=/etc/kms-plugin/kms-plugin.yml'],
+    // One arena: with more glibc keeps 20 MiB of what Node's threads have freed.
+    Env: ['PATH=/usr/bin', 'KMS_PLUGIN_CONFIG=/etc/kms-plugin/kms-plugin.yml', 'MALLOC_ARENA_MAX=1'],
     Entrypoint: ['/usr/bin/kms-plugin'],
     Cmd: ['serve'],
     WorkingDir: '/',

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, test } from 'node:test';
-import type { Call } from '../../src/call/index.ts';
+import { type Call, reasonOf } from '../../src/call/index.ts';
 import { DataKeyCache, type CacheLimits } from '../../src/cipher/data-key-cache.ts';
 import { sealedDataKey, type SealedDataKey } from '../../src/cipher/data-key.ts';
 import { KmsError } from '../../src/errors/index.ts';
@@ -177,7 +177,7 @@ describe('callers', () => {
       // The first one hangs until its time is over.
       if (++calls > 1) return Promise.resolve(Buffer.from(value));
       return new Promise((_, reject) => {
-        shared.signal.addEventListener('abort', () => reject(shared.signal.reason));
+        shared.signal.addEventListener('abort', () => reject(reasonOf(shared.signal)));
       });
     };
     const hurried = cache.use(what, callFor(80), open, hex);

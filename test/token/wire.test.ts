@@ -166,16 +166,20 @@ describe('requests', () => {
     );
   });
 
-  test('with a deadline far away are sent all the same', () => {
-    const [head] = encodeCryptoRequest({
-      keyId: '00'.repeat(16),
-      scheme: 1,
-      expiresAt: Infinity,
-      associatedData: Buffer.alloc(0),
-      data: Buffer.alloc(0),
-    });
-    assert.ok(head);
-    assert.equal(decodeCryptoRequest(head).expiresAt, Number.MAX_SAFE_INTEGER);
+  test('with a deadline far away, or of before the machine ran, are sent all the same', () => {
+    const sent = (expiresAt: number): number => {
+      const [head] = encodeCryptoRequest({
+        keyId: '00'.repeat(16),
+        scheme: 1,
+        expiresAt,
+        associatedData: Buffer.alloc(0),
+        data: Buffer.alloc(0),
+      });
+      assert.ok(head);
+      return decodeCryptoRequest(head).expiresAt;
+    };
+    assert.equal(sent(Infinity), Number.MAX_SAFE_INTEGER);
+    assert.equal(sent(-1_702_967_296), 0);
   });
 });
 

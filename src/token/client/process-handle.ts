@@ -32,6 +32,19 @@ function program(): string {
   return existsSync(beside) ? beside : path.join(import.meta.dirname, '../../../dist/token-process.cjs');
 }
 
+/**
+ * Where no descriptor is left spawn gives a child without any stdio, whatever its type says, and tells of the error later:
+ * an 'error' that nobody listens for would end the plugin process. Throws an Error in this case.
+ */
+function refuseWithoutStdio(child: ChildProcess): void {
+  const stdio = child.stdio as ChildProcess['stdio'] | undefined;
+  if (stdio !== undefined) return;
+  child.on('error', () => undefined);
+  throw new Error(
+    'too many files are open: raise the limit of open files; BOSH: kms-plugin.open_files, systemd: LimitNOFILE',
+  );
+}
+
 /** One running token process and the channel to it. */
 export class ProcessHandle {
   readonly channel: Channel;
@@ -39,6 +52,7 @@ export class ProcessHandle {
   readonly #child: ChildProcess;
   #ended = false;
 
+  /** Throws when there are no means to start one. */
   constructor(config: TokenConfig, directory: string, log: Log, events: ProcessEvents) {
     this.#child = spawn(process.execPath, [...NODE_FLAGS, program()], {
       cwd: directory,
@@ -52,6 +66,7 @@ export class ProcessHandle {
       // The fourth is the socketpair. stdin and stdout are not used: a vendor's library may print.
       stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
     });
+    refuseWithoutStdio(this.#child);
     const { stdout, stderr } = this.#child;
     if (stdout !== null) captureOutput(stdout, 'stdout', log);
     if (stderr !== null) captureOutput(stderr, 'stderr', log);

@@ -146,7 +146,8 @@ export class Supervisor {
     } catch (error) {
       // Out of file descriptors or processes: no reason to take the plugin down.
       const reason = (error as Error).message;
-      log.error('the token process cannot be started', { code: 'KMS-2001', reason });
+      // A kind of its own: the log would hold it back behind the end of the process before.
+      log.error('the token process cannot be started', { code: 'KMS-2001', kind: 'not-started', reason });
       if (this.#gate.state !== 'away')
         this.#gate.set('starting', `the token process cannot be started (${reason})`, 'token process');
       this.#respawn = setTimeout(() => this.#spawn(), SPAWN_AGAIN_MS);

@@ -27,7 +27,8 @@ export function encodeCryptoRequest(request: CryptoRequest): Buffer[] {
   const head = Buffer.allocUnsafe(FIXED_BYTES + request.associatedData.length);
   head.write(request.keyId, 0, 16, 'hex');
   head.writeUInt8(request.scheme, 16);
-  writeUint64(head, Math.ceil(Math.min(request.expiresAt, Number.MAX_SAFE_INTEGER)), 17);
+  // A deadline far in the past, of before the machine's start, is no number of CLOCK_MONOTONIC.
+  writeUint64(head, Math.ceil(Math.min(Math.max(request.expiresAt, 0), Number.MAX_SAFE_INTEGER)), 17);
   head.writeUInt16BE(request.associatedData.length, 25);
   request.associatedData.copy(head, FIXED_BYTES);
   return [head, request.data];

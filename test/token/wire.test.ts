@@ -126,6 +126,19 @@ describe('frames', () => {
     assert.ok(chunk.every((byte) => byte === 0));
     assert.equal(FRAME_HEADER_BYTES + 6, chunk.length);
   });
+
+  test('that will never be whole are zeroed', () => {
+    const seen: Frame[] = [];
+    const reader = new FrameReader(MAX);
+    const whole = Buffer.concat([encodeHeader(FrameType.ok, 9, 6), Buffer.from('secret')]);
+    reader.push(Buffer.from(whole.subarray(0, whole.length - 1)), (frame) => seen.push(frame));
+    reader.clear();
+    reader.push(Buffer.from(whole), (frame) => seen.push(frame));
+    assert.deepEqual(
+      seen.map(({ payload }) => payload.toString()),
+      ['secret'],
+    );
+  });
 });
 
 describe('requests', () => {

@@ -88,6 +88,7 @@ export class Channel {
     try {
       this.#reader.push(chunk, this.#onFrame);
     } catch (error) {
+      chunk.fill(0);
       this.#broken(error as Error);
     }
   }
@@ -96,6 +97,7 @@ export class Channel {
     if (this.#closed) return;
     this.#closed = true;
     this.#socket.destroy();
+    this.#reader.clear();
     this.#flush();
     this.#onBroken(reason);
   }

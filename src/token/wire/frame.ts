@@ -94,6 +94,13 @@ export class FrameReader {
     chunk.fill(0);
   }
 
+  /** Zeroes what has come of a frame that will never be whole: it may be half a plaintext. */
+  clear(): void {
+    this.#payload?.fill(0);
+    this.#payload = undefined;
+    this.#headerFilled = 0;
+  }
+
   #payloadComplete(): boolean {
     return this.#payload !== undefined && this.#payloadFilled === this.#payload.length;
   }

@@ -127,7 +127,7 @@ describe('frames', () => {
     assert.equal(FRAME_HEADER_BYTES + 6, chunk.length);
   });
 
-  test('that will never be whole are zeroed', () => {
+  test('that will never be whole leave nothing behind for the next', () => {
     const seen: Frame[] = [];
     const reader = new FrameReader(MAX);
     const whole = Buffer.concat([encodeHeader(FrameType.ok, 9, 6), Buffer.from('secret')]);

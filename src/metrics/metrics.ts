@@ -33,7 +33,7 @@ export function createMetrics(listeners: readonly ListenerConfig[]): Metrics {
     page: async (snapshot) => {
       calls.fill();
       for (const each of fill) each(snapshot);
-      return `${await registry.metrics()}\n${calls.durations()}`;
+      return `${calls.durations()}\n${await registry.metrics()}`;
     },
   };
 }

@@ -48,7 +48,7 @@ export class Service {
   readonly #keyring: OwnedKeyring;
   readonly #api: ApiServer;
   readonly #observation: Observation;
-  readonly #stopWatching: () => void;
+  #stopWatching = (): void => undefined;
   #health: HealthServer | undefined;
   #control: SocketClaim | undefined;
   #stopping: Promise<void> | undefined;
@@ -80,7 +80,6 @@ export class Service {
       version,
       observer: this.#observation,
     });
-    this.#stopWatching = this.#watch();
   }
 
   /** Opens the control socket, the health port and the listeners; waits for no HSM. */
@@ -104,6 +103,8 @@ export class Service {
       control_socket: controlSocket,
       health: `${health.address}:${health.port}`,
     });
+    // Not before: whoever reads that calls succeed may connect.
+    this.#stopWatching = this.#watch();
     for (const { name, apis, tls } of this.#api.listeners()) {
       if (tls || !apis.includes('v1beta1')) continue;
       this.#log.info('KMS v1 (v1beta1) without TLS is for kube-apiserver, where it is deprecated: v2 takes its place', {

@@ -41,6 +41,8 @@ async function callAsync<T>(operation: string, run: () => Promise<T>): Promise<T
 const CKS_RO_USER_FUNCTIONS = 1;
 const CKS_RW_USER_FUNCTIONS = 3;
 
+const CLOSE_ATTEMPTS = 3;
+
 /** Slot and session ids arrive as the eight bytes of a CK_ULONG. */
 export const handleToNumber = (handle: Handle): number => Number(handle.readBigUInt64LE(0));
 
@@ -141,12 +143,18 @@ export class Pkcs11Module {
     return call('C_OpenSession', () => this.native.C_OpenSession(slot, flags));
   }
 
-  /** Closing must not fail what it cleans up after: a session that is gone already is closed. */
+  /**
+   * Closing must not fail what it cleans up after. An HSM that fails now and then is asked again: a session that stays open is
+   * one fewer for everybody.
+   */
   closeSession(session: Handle): void {
-    try {
-      this.native.C_CloseSession(session);
-    } catch {
-      // Gone with its device; the handle means nothing any more.
+    for (let attempt = 1; attempt <= CLOSE_ATTEMPTS; attempt++) {
+      try {
+        this.native.C_CloseSession(session);
+        return;
+      } catch {
+        // Gone with its device, perhaps; the handle means nothing any more.
+      }
     }
   }
 

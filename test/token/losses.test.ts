@@ -82,3 +82,26 @@ describe('a loss under load costs delay and no error', () => {
     });
   }
 });
+
+test('sessions that a device in trouble would not close are not kept beside their successors', async (t) => {
+  const host = await bench.readyHost();
+  const open = (): number => Math.max(...bench.faulty.counts().processes.map(({ openSessions }) => openSessions));
+  await underLoad(host, () => undefined, 300);
+  const before = open();
+  assert.ok(before > 2, `${before} sessions`);
+  const report = await underLoad(
+    host,
+    () =>
+      bench.faulty.control({
+        rules: [
+          { on: ['C_CloseSession', 'C_Finalize'], answer: 'CKR_DEVICE_ERROR' },
+          { on: ['C_EncryptInit', 'C_DecryptInit', 'C_OpenSession'], answer: 'CKR_DEVICE_ERROR', forMs: 400 },
+        ],
+      }),
+    1_500,
+  );
+  t.diagnostic(`${before} sessions before, ${open()} after`);
+  assert.deepEqual(report.errors, {});
+  assert.equal(bench.faulty.counts().processes.length, 1);
+  assert.ok(open() <= before + 2, `${before} sessions before, ${open()} after`);
+});

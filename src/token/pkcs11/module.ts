@@ -41,7 +41,8 @@ async function callAsync<T>(operation: string, run: () => Promise<T>): Promise<T
 const CKS_RO_USER_FUNCTIONS = 1;
 const CKS_RW_USER_FUNCTIONS = 3;
 
-const CLOSE_ATTEMPTS = 3;
+/** Answers that say that a session is not open. */
+const GONE: ReadonlySet<string> = new Set(['CKR_SESSION_HANDLE_INVALID', 'CKR_SESSION_CLOSED']);
 
 /** Slot and session ids arrive as the eight bytes of a CK_ULONG. */
 export const handleToNumber = (handle: Handle): number => Number(handle.readBigUInt64LE(0));
@@ -58,6 +59,8 @@ export class Pkcs11Module {
   operations = 0;
   readonly #initArgs: string | undefined;
   #initialized = false;
+  /** A session could not be closed, and may be open still. */
+  #leftOpen = false;
 
   /**
    * @param initArgs text for C_Initialize, which NSS takes in a field of its own.
@@ -96,6 +99,7 @@ export class Pkcs11Module {
     if (this.operations > 0) throw new CkrError('C_Finalize', 'CKR_OPERATION_ACTIVE');
     this.#initialized = false;
     call('C_Finalize', () => this.native.C_Finalize());
+    this.#leftOpen = false;
   }
 
   info(): { readonly description: string; readonly version: string } {
@@ -143,18 +147,26 @@ export class Pkcs11Module {
     return call('C_OpenSession', () => this.native.C_OpenSession(slot, flags));
   }
 
-  /**
-   * Closing must not fail what it cleans up after. An HSM that fails now and then is asked again: a session that stays open is
-   * one fewer for everybody.
-   */
+  /** Closing must not fail what it cleans up after: what a device in trouble keeps open, `closeLeftOpen` closes. */
   closeSession(session: Handle): void {
-    for (let attempt = 1; attempt <= CLOSE_ATTEMPTS; attempt++) {
-      try {
-        this.native.C_CloseSession(session);
-        return;
-      } catch {
-        // Gone with its device, perhaps; the handle means nothing any more.
-      }
+    try {
+      this.native.C_CloseSession(session);
+    } catch (thrown) {
+      if (!GONE.has(toCkrError('C_CloseSession', thrown).ckr)) this.#leftOpen = true;
+    }
+  }
+
+  /**
+   * Closes the sessions that could not be closed one by one, before others are opened: each is one fewer for everybody. It
+   * closes all of them, so nobody may use one; not done while an operation is inside. Never throws.
+   */
+  closeLeftOpen(slot: Handle): void {
+    if (!this.#leftOpen || this.operations > 0) return;
+    try {
+      this.native.C_CloseAllSessions(slot);
+      this.#leftOpen = false;
+    } catch {
+      // The next connection tries again.
     }
   }
 

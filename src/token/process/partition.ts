@@ -119,6 +119,7 @@ export class Partition {
         `token "${token.label}" (${token.manufacturer} ${token.model}) offers neither CKM_AES_GCM nor CKM_AES_CBC with CKM_SHA256_HMAC: this plugin cannot use it`,
       );
     }
+    module.closeLeftOpen(token.slot);
     const anchor = module.openSession(token.slot, { writable: false });
     try {
       await login(token, anchor);

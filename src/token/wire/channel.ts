@@ -5,7 +5,7 @@ import { FRAME_HEADER_BYTES, FrameReader, writeHeader, type Frame, type FrameTyp
  * Largest payload in bytes: the largest message that the configuration allows (64 MiB), and room for a request's own fields
  * and for lists of keys.
  */
-export const MAX_PAYLOAD_BYTES = 64 * 1024 * 1024 + 256 * 1024;
+const MAX_PAYLOAD_BYTES = 64 * 1024 * 1024 + 256 * 1024;
 
 /** Payloads up to so many bytes are copied together into one block: that costs less than a write of their own. */
 const COPIED_BYTES = 16 * 1024;
@@ -46,10 +46,6 @@ export class Channel {
     this.#socket.on('error', (error) => this.#broken(error));
     this.#socket.on('end', () => this.#broken());
     this.#socket.on('close', () => this.#broken());
-  }
-
-  get closed(): boolean {
-    return this.#closed;
   }
 
   /**

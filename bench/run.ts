@@ -21,6 +21,7 @@ const HELP = `Usage: scripts/bench [options]
   --seconds N       measured in each (default 2)
   --peer NAME=TLS-SOCKET[,PLAIN-SOCKET]  another plugin, started by you, trusted by --peer-ca FILE
   --no-peer         without the plugin in Go that bench/peer builds
+  --sessions LIST   beside the plugin as it comes (16), one with so many sessions each, e.g. 64
   --no-inits        the HSM's time is taken by C_Encrypt and C_Decrypt only, not by the ...Init calls
 `;
 
@@ -36,6 +37,7 @@ const { values: options } = parseArgs({
     peer: { type: 'string', multiple: true, default: [] },
     'peer-ca': { type: 'string' },
     'no-peer': { type: 'boolean', default: false },
+    sessions: { type: 'string', default: '' },
     'no-inits': { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
@@ -110,6 +112,11 @@ async function compare(stage: Stage, client: string, peer: string | undefined, h
   try {
     await begin(() => stage.echo());
     await begin(() => stage.plugin('direct', '{"name":"direct"}'));
+    for (const sessions of list(options.sessions)) {
+      await begin(() =>
+        stage.plugin(`direct-${sessions}-sessions`, '{"name":"direct"}', { sessions: Number(sessions) }),
+      );
+    }
     await begin(() => stage.plugin('envelope', '{"name":"envelope","data_key":"reuse"}'));
     if (peer !== undefined) await begin(() => stage.peer(peer));
     for (const peer of options.peer) {

@@ -25,8 +25,12 @@ export interface Stage {
   readonly tokenLabel: string;
   readonly pinFile: string;
   readonly keyLabel: string;
-  /** @param more fields that replace those of its configuration. */
-  plugin(name: string, scheme: string, more?: object): Subject;
+  /** @param more fields that replace those of its configuration; `sessions` is token.sessions. */
+  plugin(
+    name: string,
+    scheme: string,
+    more?: { readonly sessions?: number; readonly [field: string]: unknown },
+  ): Subject;
   echo(): Subject;
   /** The plainest plugin in Go. @param binary what `buildPeer` made. */
   peer(binary: string): Subject;
@@ -85,7 +89,7 @@ export async function makeStage(delayMs: number, inits: boolean, counts = false)
     tokenLabel: hsm.label,
     pinFile,
     keyLabel,
-    plugin(name, scheme, more = {}) {
+    plugin(name, scheme, { sessions, ...more } = {}) {
       const home = inDirectory(name);
       mkdirSync(path.join(home, 'state'), { recursive: true, mode: 0o700 });
       const tls = path.join(home, 'tls.sock');
@@ -101,7 +105,7 @@ export async function makeStage(delayMs: number, inits: boolean, counts = false)
           },
           { name: 'plain', endpoint: plain, apis: ['v1beta1', 'v2'] },
         ],
-        token: { module, partition: { label: hsm.label }, pin_file: pinFile, environment },
+        token: { module, partition: { label: hsm.label }, pin_file: pinFile, environment, sessions },
         keys: [{ label: keyLabel, state: 'active' }],
         scheme: JSON.parse(scheme) as unknown,
         health: { port: 0 },

@@ -6,8 +6,11 @@ import { checkKnownAnswer, makeKnownAnswer } from './known-answer.ts';
 
 const IV_BYTES = { 1: 12, 2: 16, 3: 16 } as const;
 const VALUE_BYTES = 32;
-/** How often a known answer must fail with a wrong tag before the profile is to blame and no moment's trouble. */
-const WRONG_TAGS = 6;
+/**
+ * How often a known answer must fail with a wrong tag before the profile is to blame and no moment's trouble: a token that
+ * fails every second time by chance is misjudged once in 65,000.
+ */
+const WRONG_TAGS = 16;
 
 export type SelfTestResult =
   { readonly fits: true } | { readonly fits: false; readonly why: string; readonly certain: boolean };

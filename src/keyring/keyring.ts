@@ -1,23 +1,14 @@
 import { abandonable, ownCall, type Call } from '../call/index.ts';
 import { Cipher, parseCiphertext, type DataKeyReport, type ParsedCiphertext } from '../cipher/index.ts';
 import type { Config, KeyConfig } from '../config/index.ts';
-import { FAULTS, KmsError, toKmsError } from '../errors/index.ts';
+import { KmsError, toKmsError } from '../errors/index.ts';
 import type { Log } from '../log/index.ts';
-import type { KeyQuery, Token, TokenKey } from '../token/index.ts';
+import type { KeyQuery, Token } from '../token/index.ts';
 import { IvCounts } from './iv-counts.ts';
 import { KeyMaker } from './key-maker.ts';
 import { KeyMemory } from './key-memory.ts';
-import {
-  byId,
-  chooseSealingKey,
-  idsOf,
-  listedKey,
-  listedKeys,
-  queryFor,
-  refuseObstacles,
-  type ListedKey,
-  type SealingChoice,
-} from './listed-keys.ts';
+import { KeyTable } from './key-table.ts';
+import { idsOf, listedKey, queryFor, refuseObstacles, type ListedKey, type SealingChoice } from './listed-keys.ts';
 import { MissingKeys } from './missing-keys.ts';
 import type { FoundKeyReport, KeyReport } from './report.ts';
 import { foundKeyReport, keyReport, keyWarnings, type ReportSources } from './reporting.ts';
@@ -46,14 +37,9 @@ export class HsmKeyring implements Keyring {
   readonly #search: SearchAgain;
   readonly #maker: KeyMaker;
   readonly #listeners = new Set<() => void>();
-  #config: Config;
-  #listed: readonly ListedKey[] = [];
-  #byId: ReadonlyMap<string, ListedKey> = new Map();
-  #seen: readonly TokenKey[] | undefined;
-  #sealing: SealingChoice | KmsError = new KmsError('token-starting', 'the token has not been reached yet');
-  /** Labels that the token was asked for: of others it is not known whether it holds them. */
-  #searched: ReadonlySet<string> = new Set();
   readonly #missing: MissingKeys;
+  readonly #table: KeyTable;
+  #config: Config;
 
   constructor(options: KeyringOptions) {
     this.#token = options.token;
@@ -69,7 +55,13 @@ export class HsmKeyring implements Keyring {
       log: options.log,
       search: () => this.#search.now(ownCall(OWN_CALL_MS)),
       create: (label) => this.createKey(label, ownCall(OWN_CALL_MS)),
-      isThere: (config) => this.#listed.some((key) => key.config === config),
+      isThere: (config) => this.#table.found(config).length > 0,
+    });
+    this.#table = new KeyTable({
+      config: options.config,
+      memory: this.#memory,
+      log: options.log,
+      mayCreate: (config) => this.#missing.mayCreate(config),
     });
     options.token.onChange(() => this.#changed());
   }
@@ -77,7 +69,7 @@ export class HsmKeyring implements Keyring {
   /** Starts to reach the token. Returns at once. */
   start(): void {
     const queries = this.#queries();
-    this.#searched = new Set(queries.map(({ label }) => label));
+    this.#table.asked(queries);
     this.#token.start(queries);
   }
 
@@ -86,7 +78,7 @@ export class HsmKeyring implements Keyring {
     this.#config = config;
     this.#cipher.configure(config.scheme);
     this.#token.configure(config.limits);
-    this.#seen = undefined;
+    this.#table.configure(config);
     this.#changed();
     void this.#find(ownCall(OWN_CALL_MS)).catch((error: unknown) => {
       const { code, message: reason } = toKmsError(error);
@@ -104,7 +96,8 @@ export class HsmKeyring implements Keyring {
       );
     }
     try {
-      const choice = this.#sealing instanceof KmsError ? await this.#sealingKey(call) : this.#sealing;
+      const { sealing } = this.#table;
+      const choice = sealing instanceof KmsError ? await this.#sealingKey(call) : sealing;
       return await this.#seal(choice, plaintext, call);
     } catch (error) {
       if (!isGone(error)) throw error;
@@ -116,7 +109,7 @@ export class HsmKeyring implements Keyring {
   async decrypt(ciphertext: Buffer, call: Call, expectedKeyId?: string): Promise<DecryptResult> {
     const parsed = this.#parse(ciphertext, expectedKeyId);
     const { keyId } = parsed;
-    const key = this.#listedKey(keyId) ?? (await this.#listedKeyAfterSearch(parsed, call));
+    const key = this.#table.key(keyId) ?? (await this.#listedKeyAfterSearch(parsed, call));
     refuseObstacles(key);
     let plaintext: Buffer;
     try {
@@ -124,7 +117,7 @@ export class HsmKeyring implements Keyring {
     } catch (error) {
       if (!isGone(error)) throw error;
       await this.#search.now(call);
-      if (this.#listedKey(keyId) === undefined) throw error;
+      if (this.#table.key(keyId) === undefined) throw error;
       plaintext = await this.#cipher.open(parsed, call);
     }
     this.#uses.decrypted(keyId);
@@ -142,8 +135,8 @@ export class HsmKeyring implements Keyring {
 
   health(): KeyringHealth {
     const { state, reason } = this.#token.condition();
-    const sealing = this.#sealing;
-    const activeKeyId = sealing instanceof KmsError ? this.#memory.written(this.#active().label) : sealing.keyId;
+    const { sealing, active } = this.#table;
+    const activeKeyId = sealing instanceof KmsError ? this.#memory.written(active.label) : sealing.keyId;
     const common = { availability: state, activeKeyId, servesCached: this.#cipher.servesCached };
     if (state !== 'ready') return { ...common, ok: false, reason: reason + this.#cachedNote() };
     if (sealing instanceof KmsError) return { ...common, ok: false, reason: sealing.message };
@@ -161,16 +154,14 @@ export class HsmKeyring implements Keyring {
   }
 
   keys(): readonly KeyReport[] {
-    const searched = this.#seen !== undefined;
-    return this.#config.keys.map((config) => {
-      const found = this.#listed.filter((key) => key.config === config);
-      return keyReport(config, found, searched, this.#sources);
-    });
+    return this.#config.keys.map((config) =>
+      keyReport(config, this.#table.found(config), this.#table.isKnown, this.#sources),
+    );
   }
 
   /** What an operator should look at, for status. */
   warnings(): readonly string[] {
-    return keyWarnings(this.#config, this.#listed, this.#ivs);
+    return keyWarnings(this.#config, this.#table.listed, this.#ivs);
   }
 
   /** Encryptions whose IV this side chose, by key id. */
@@ -222,7 +213,7 @@ export class HsmKeyring implements Keyring {
   }
 
   get #sources(): ReportSources {
-    return { memory: this.#memory, uses: this.#uses, sealing: this.#sealing };
+    return { memory: this.#memory, uses: this.#uses, sealing: this.#table.sealing };
   }
 
   #unlisted(label: string): KeyConfig {
@@ -233,88 +224,36 @@ export class HsmKeyring implements Keyring {
     return this.#config.keys.map(queryFor);
   }
 
-  #active(): KeyConfig {
-    const active = this.#config.keys.find((key) => key.state === 'active');
-    if (active === undefined) throw new TypeError('the configuration has no active key');
-    return active;
-  }
-
   /** The keys of the token changed, or its state: everything that is derived from them is derived anew. */
   #changed(): void {
     const keys = this.#token.keys();
+    const isReady = this.#token.condition().state === 'ready';
     // With the token away a new configuration holds for the keys last found: cached data keys still serve.
-    if (keys !== this.#seen && (this.#token.condition().state === 'ready' || keys.length > 0)) {
-      this.#seen = keys;
-      this.#listed = listedKeys(this.#config.keys, keys);
-      this.#byId = byId(this.#listed);
-      this.#cipher.keepOnly(new Set(this.#listed.flatMap((key) => idsOf(key.token))));
-      this.#choose();
-      this.#rememberSeen();
+    if ((isReady || keys.length > 0) && this.#table.take(keys)) {
+      this.#cipher.keepOnly(new Set(this.#table.listed.flatMap((key) => idsOf(key.token))));
     }
-    this.#missing.look(this.#token.condition().state === 'ready' ? this.#absent() : []);
+    this.#missing.look(isReady ? this.#table.absent() : []);
     for (const listener of [...this.#listeners]) listener();
-  }
-
-  #choose(): void {
-    const active = this.#active();
-    try {
-      this.#sealing = chooseSealingKey(active, this.#listed, this.#memory.written(active.label));
-    } catch (error) {
-      const failure = toKmsError(error);
-      if (failure.kind === 'key-missing' && !this.#searched.has(active.label)) {
-        this.#sealing = new KmsError('token-starting', `key "${active.label}" is being looked for on the token`);
-        return;
-      }
-      const isNews = !(this.#sealing instanceof KmsError) || this.#sealing.message !== failure.message;
-      if (isNews && !(failure.kind === 'key-missing' && this.#missing.mayCreate(active))) {
-        this.#log.error(failure.message, { code: failure.code, label: active.label });
-      }
-      this.#sealing = failure;
-    }
-  }
-
-  #rememberSeen(): void {
-    for (const { config, token } of this.#listed) {
-      if (config.allowUnsafe && token.unsafe.length > 0) {
-        this.#log.warn('a key is used though its attributes are unsafe', { label: config.label, unsafe: token.unsafe });
-      }
-      if (token.ids.length === 0) continue;
-      const writes = !(this.#sealing instanceof KmsError) && this.#sealing.key.token === token;
-      this.#memory.remember(config.label, idsOf(token), writes ? (this.#sealing as SealingChoice).keyId : undefined);
-      for (const id of idsOf(token)) {
-        if (this.#config.retiredKeys.includes(id)) {
-          this.#log.error('a key id is both listed and in retired_keys; it counts as listed', {
-            code: FAULTS['retired-listed'].code,
-            keyId: id,
-            label: config.label,
-          });
-        }
-      }
-    }
-  }
-
-  /** Entries of the configuration that no key was found for. */
-  #absent(): KeyConfig[] {
-    return this.#config.keys.filter((config) => !this.#listed.some((key) => key.config === config));
   }
 
   async #find(call: Call): Promise<void> {
     const queries = this.#queries();
     await this.#token.find(queries, call);
-    this.#searched = new Set(queries.map(({ label }) => label));
+    this.#table.asked(queries);
     this.#changed();
   }
 
   async #sealingKey(call: Call): Promise<SealingChoice> {
-    if (!(this.#sealing instanceof KmsError)) return this.#sealing;
+    const table = this.#table;
+    if (!(table.sealing instanceof KmsError)) return table.sealing;
     await this.#token.ready(call);
     if (this.#missing.creation !== undefined) await abandonable(this.#missing.creation, call.signal);
     // Whatever is wrong with it may have changed; a key that another host is making shows half of itself for a moment.
-    if (this.#sealing instanceof KmsError) await this.#search.now(call);
+    if (table.sealing instanceof KmsError) await this.#search.now(call);
     // A new configuration came during that search: it was not for its keys.
-    while (isUnsearched(this.#sealing)) await this.#search.now(call);
-    if (this.#sealing instanceof KmsError) throw this.#sealing;
-    return this.#sealing;
+    while (isUnsearched(table.sealing)) await this.#search.now(call);
+    if (table.sealing instanceof KmsError) throw table.sealing;
+    return table.sealing;
   }
 
   async #seal({ key, keyId }: SealingChoice, plaintext: Buffer, call: Call): Promise<EncryptResult> {
@@ -323,15 +262,11 @@ export class HsmKeyring implements Keyring {
     return { ciphertext, keyId };
   }
 
-  #listedKey(keyId: string): ListedKey | undefined {
-    return this.#byId.get(keyId);
-  }
-
   /** Everything that can be said of a ciphertext without the HSM. Throws KmsError. */
   #parse(ciphertext: Buffer, expectedKeyId: string | undefined): ParsedCiphertext {
     const parsed = parseCiphertext(ciphertext);
     const { keyId } = parsed;
-    if (this.#config.retiredKeys.includes(keyId) && !this.#isListed(keyId)) {
+    if (this.#table.isRetired(keyId)) {
       throw new KmsError('key-retired', `key ${keyId} is in retired_keys: its values count as not ours`, { keyId });
     }
     if (expectedKeyId !== undefined && expectedKeyId !== keyId) {
@@ -340,43 +275,15 @@ export class HsmKeyring implements Keyring {
     return parsed;
   }
 
-  /** Listed counts more than retired. Of an entry whose key is not known to be on the token, memory tells. */
-  #isListed(keyId: string): boolean {
-    if (this.#listedKey(keyId) !== undefined) return true;
-    const unknown = new Set(this.#absent());
-    return this.#config.keys.some((config) =>
-      unknown.has(config) ? this.#mayBeOf(config, keyId) : config.keyId === keyId,
-    );
-  }
-
-  /** Whether the id was seen under the label before, or the configuration says so. */
-  #mayBeOf(config: KeyConfig, keyId: string): boolean {
-    return config.keyId === keyId || this.#memory.ids(config.label).includes(keyId);
-  }
-
-  /** For an id that no listed key found so far answers to. */
+  /** For an id that no listed key found so far answers to. Throws KmsError 'key-missing', 'key-not-listed'. */
   async #listedKeyAfterSearch({ keyId }: ParsedCiphertext, call: Call): Promise<ListedKey> {
-    const expected = this.#config.keys.filter((config) => this.#mayBeOf(config, keyId));
     await this.#token.ready(call);
-    const known = this.#listedKey(keyId);
+    const known = this.#table.key(keyId);
     if (known !== undefined) return known;
     await this.#search.now(call);
-    const found = this.#listedKey(keyId);
-    if (found !== undefined) return found;
-    const candidates = expected.length > 0 ? expected : this.#absent();
-    if (candidates.length > 0) {
-      const labels = candidates.map((config) => `"${config.label}"`).join(', ');
-      throw new KmsError(
-        'key-missing',
-        `key ${keyId} is not on the token; it may be one of the listed keys that are missing there: ${labels}. Restore it from the HSM's backup`,
-        { keyId },
-      );
-    }
-    throw new KmsError(
-      'key-not-listed',
-      `key ${keyId} belongs to no listed key; list its label under keys with state: decrypt`,
-      { keyId },
-    );
+    const found = this.#table.key(keyId);
+    if (found === undefined) throw this.#table.whyNone(keyId);
+    return found;
   }
 }
 

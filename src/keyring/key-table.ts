@@ -1,0 +1,165 @@
+import type { Config, KeyConfig } from '../config/index.ts';
+import { FAULTS, KmsError, toKmsError } from '../errors/index.ts';
+import type { Log } from '../log/index.ts';
+import type { KeyQuery, TokenKey } from '../token/index.ts';
+import type { KeyMemory } from './key-memory.ts';
+import { byId, chooseSealingKey, idsOf, listedKeys, type ListedKey, type SealingChoice } from './listed-keys.ts';
+
+export interface KeyTableOptions {
+  readonly config: Config;
+  readonly memory: KeyMemory;
+  readonly log: Log;
+  /** Whether the key may be made, where none is found: then its absence is no error. */
+  readonly mayCreate: (config: KeyConfig) => boolean;
+}
+
+/** The configuration's keys as the token last showed them: which one encrypts, and which answers to an id. */
+export class KeyTable {
+  readonly #options: KeyTableOptions;
+  #config: Config;
+  #listed: readonly ListedKey[] = [];
+  #byId: ReadonlyMap<string, ListedKey> = new Map();
+  #seen: readonly TokenKey[] | undefined;
+  #sealing: SealingChoice | KmsError = new KmsError('token-starting', 'the token has not been reached yet');
+  /** Labels that the token was asked for: of others it is not known whether it holds them. */
+  #searched: ReadonlySet<string> = new Set();
+
+  constructor(options: KeyTableOptions) {
+    this.#options = options;
+    this.#config = options.config;
+  }
+
+  /** Every key that was found under a listed label. */
+  get listed(): readonly ListedKey[] {
+    return this.#listed;
+  }
+
+  /** The key that encrypts, or why there is none. */
+  get sealing(): SealingChoice | KmsError {
+    return this.#sealing;
+  }
+
+  /** False while the token has not been searched for this configuration: what is missing is not known. */
+  get isKnown(): boolean {
+    return this.#seen !== undefined;
+  }
+
+  get active(): KeyConfig {
+    const active = this.#config.keys.find((key) => key.state === 'active');
+    if (active === undefined) throw new TypeError('the configuration has no active key');
+    return active;
+  }
+
+  /** Another configuration holds from now on, for the keys found so far until `take` brings others. */
+  configure(config: Config): void {
+    this.#config = config;
+    this.#seen = undefined;
+  }
+
+  /** The token was asked for these. */
+  asked(queries: readonly KeyQuery[]): void {
+    this.#searched = new Set(queries.map(({ label }) => label));
+  }
+
+  /** Takes what the token shows. @returns whether anything is new, the configuration included. */
+  take(keys: readonly TokenKey[]): boolean {
+    if (keys === this.#seen) return false;
+    this.#seen = keys;
+    this.#listed = listedKeys(this.#config.keys, keys);
+    this.#byId = byId(this.#listed);
+    this.#choose();
+    this.#remember();
+    return true;
+  }
+
+  /** The key that answers to an id. */
+  key(keyId: string): ListedKey | undefined {
+    return this.#byId.get(keyId);
+  }
+
+  found(config: KeyConfig): ListedKey[] {
+    return this.#listed.filter((key) => key.config === config);
+  }
+
+  /** Entries of the configuration that no key was found for. */
+  absent(): KeyConfig[] {
+    return this.#config.keys.filter((config) => !this.#listed.some((key) => key.config === config));
+  }
+
+  /** Whether an id is to be taken for that of a foreign key. Listed counts more than retired. */
+  isRetired(keyId: string): boolean {
+    return this.#config.retiredKeys.includes(keyId) && !this.#isListed(keyId);
+  }
+
+  /** Why no key answers to an id, once the token was searched: 'key-missing' or 'key-not-listed'. */
+  whyNone(keyId: string): KmsError {
+    const expected = this.#config.keys.filter((config) => this.#mayBeOf(config, keyId));
+    const candidates = expected.length > 0 ? expected : this.absent();
+    if (candidates.length === 0) {
+      return new KmsError(
+        'key-not-listed',
+        `key ${keyId} belongs to no listed key; list its label under keys with state: decrypt`,
+        { keyId },
+      );
+    }
+    const labels = candidates.map(({ label }) => `"${label}"`).join(', ');
+    return new KmsError(
+      'key-missing',
+      `key ${keyId} is not on the token; it may be one of the listed keys that are missing there: ${labels}. Restore it from the HSM's backup`,
+      { keyId },
+    );
+  }
+
+  /** Of an entry whose key is not known to be on the token, memory tells. */
+  #isListed(keyId: string): boolean {
+    if (this.key(keyId) !== undefined) return true;
+    const unknown = new Set(this.absent());
+    return this.#config.keys.some((config) =>
+      unknown.has(config) ? this.#mayBeOf(config, keyId) : config.keyId === keyId,
+    );
+  }
+
+  /** Whether the id was seen under the label before, or the configuration says so. */
+  #mayBeOf(config: KeyConfig, keyId: string): boolean {
+    return config.keyId === keyId || this.#options.memory.ids(config.label).includes(keyId);
+  }
+
+  #choose(): void {
+    const { memory, log, mayCreate } = this.#options;
+    const { active } = this;
+    try {
+      this.#sealing = chooseSealingKey(active, this.#listed, memory.written(active.label));
+    } catch (error) {
+      const failure = toKmsError(error);
+      if (failure.kind === 'key-missing' && !this.#searched.has(active.label)) {
+        this.#sealing = new KmsError('token-starting', `key "${active.label}" is being looked for on the token`);
+        return;
+      }
+      const isNews = !(this.#sealing instanceof KmsError) || this.#sealing.message !== failure.message;
+      if (isNews && !(failure.kind === 'key-missing' && mayCreate(active))) {
+        log.error(failure.message, { code: failure.code, label: active.label });
+      }
+      this.#sealing = failure;
+    }
+  }
+
+  #remember(): void {
+    const { memory, log } = this.#options;
+    const sealing = this.#sealing instanceof KmsError ? undefined : this.#sealing;
+    for (const { config, token } of this.#listed) {
+      if (config.allowUnsafe && token.unsafe.length > 0) {
+        log.warn('a key is used though its attributes are unsafe', { label: config.label, unsafe: token.unsafe });
+      }
+      const ids = idsOf(token);
+      if (ids.length === 0) continue;
+      memory.remember(config.label, ids, sealing?.key.token === token ? sealing.keyId : undefined);
+      for (const id of ids.filter((listed) => this.#config.retiredKeys.includes(listed))) {
+        log.error('a key id is both listed and in retired_keys; it counts as listed', {
+          code: FAULTS['retired-listed'].code,
+          keyId: id,
+          label: config.label,
+        });
+      }
+    }
+  }
+}

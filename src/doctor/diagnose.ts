@@ -9,6 +9,7 @@ import { failure, type Check, type Diagnosis, type Line, type Verdict } from './
  */
 export async function diagnose(facts: Facts): Promise<Diagnosis> {
   const { configFile, around, ends } = facts;
+  await facts.begun();
   const lines = await Promise.all(CHECKS.map((check) => linesOf(check, facts, ends)));
   const all = lines.flat();
   return {

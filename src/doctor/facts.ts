@@ -49,6 +49,9 @@ const TRIP_MS = 2_500;
 /** A token process that has just begun is given so long, and looked at so often, in milliseconds. */
 const START_MS = 1_800;
 const ASK_AGAIN_MS = 200;
+/** A plugin that has just begun is given so long to open its sockets, and looked at so often, in milliseconds. */
+const OPEN_MS = 1_000;
+const LOOK_AGAIN_MS = 50;
 /** Kept back for what comes after the slowest look, in milliseconds. */
 const SPARE_MS = 500;
 /** A token that is away is given so long to come, a ready one to have its keys found, in milliseconds. */
@@ -85,6 +88,20 @@ export class Facts {
   /** Milliseconds left; what comes afterwards keeps a little. */
   get leftMs(): number {
     return Math.max(200, this.ends - performance.now() - SPARE_MS);
+  }
+
+  /**
+   * Waits for a plugin that has its lock and opens its sockets in a moment: its socket would count as removed, its calls as
+   * failed. A second at most, since they may be gone for good.
+   */
+  async begun(): Promise<void> {
+    const until = performance.now() + OPEN_MS;
+    const endpoints = (this.config?.listeners ?? []).map(({ endpoint }) => endpoint);
+    const paths = endpoints.flatMap((endpoint) => (endpoint.kind === 'path' ? [endpoint.path] : []));
+    const awaited = [...paths, ...(this.place === undefined ? [] : [this.place.controlSocket])];
+    while (performance.now() < until && awaited.some((file) => lookAt(file) === undefined) && this.serveLockHeld) {
+      await sleep(LOOK_AGAIN_MS);
+    }
   }
 
   service(): Promise<Service> {

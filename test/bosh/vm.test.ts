@@ -346,6 +346,16 @@ describe('an HSM that is away', () => {
     rmSync(path.join(vm.vcap, 'store/kms-plugin/tokens'), { recursive: true });
     renameSync(path.join(vm.vcap, 'store/kms-plugin/elsewhere'), path.join(vm.vcap, 'store/kms-plugin/tokens'));
   };
+  /** The socket, as soon as it is there. */
+  const listening = (vm: Vm, withinMs = 20_000): string => {
+    const socket = path.join(vm.vcap, 'sys/run/kms-plugin/kms-plugin.sock');
+    const begin = Date.now();
+    while (!existsSync(socket)) {
+      assert.ok(Date.now() - begin < withinMs, `no socket within ${withinMs} ms`);
+      vm.run(['sleep', '0.05']);
+    }
+    return socket;
+  };
   const stopped = (vm: Vm, change: object = {}): Readonly<Record<string, string>> => {
     const rendered = trial(change);
     deploy(vm, trial());
@@ -363,6 +373,7 @@ describe('an HSM that is away', () => {
         const rendered = stopped(vm, { post_start: { timeout: 1, hsm_away: hsmAway } });
         away(vm);
         good(vm.run(Vm.monit(rendered, 'start')));
+        listening(vm);
         const { status, stdout } = vm.run([`${BIN}/post-start`]);
         assert.equal(status, expected, stdout);
         assert.match(
@@ -404,13 +415,9 @@ describe('an HSM that is away', () => {
       const rendered = stopped(vm);
       away(vm);
       good(vm.run(['sh', '-c', 'rm -rf /var/vcap/sys/run/*']));
-      const begin = Date.now();
       good(vm.run(Vm.monit(rendered, 'start')));
-      const socket = path.join(vm.vcap, 'sys/run/kms-plugin/kms-plugin.sock');
-      while (!existsSync(socket)) {
-        assert.ok(Date.now() - begin < 10_000, 'CredHub makes its first call 10 s after its start');
-        vm.run(['sleep', '0.05']);
-      }
+      // CredHub makes its first call 10 s after its start.
+      const socket = listening(vm, 10_000);
       // CredHub's first call has no deadline; this client waits a minute.
       const { roundTrip } = await import('../../src/api/index.ts');
       const directory = path.join(work, 'client');

@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Diagnosis, Verdict } from '../../src/doctor/index.ts';
+import { isLocked } from '../../src/doctor/look/locks.ts';
 import { CHECKS } from '../../src/doctor/registry.ts';
 import { verb } from '../service/processes.ts';
 import { firstFailure, Place } from './place.ts';
@@ -82,6 +84,14 @@ describe('doctor while the service runs', () => {
     assert.ok(diagnosis.durationMs < 5_000);
     assert.equal(firstFailure(diagnosis)?.check, 'socket');
     await place.well();
+  });
+
+  it('finds one well that has only begun: locked, and nobody listens yet', async () => {
+    await place.stop();
+    place.start();
+    while (!isLocked('/proc', place.at('state/serve.lock'))) await sleep(1);
+    const diagnosis = await place.doctorAround({});
+    assert.equal(firstFailure(diagnosis), undefined);
   });
 
   after(() => place.stop());

@@ -75,11 +75,22 @@ export class Process {
 
   /** Whether one of its descriptors is the socket with that inode number. */
   hasSocket(inode: string): boolean {
+    return this.#openAs((link) => link === `socket:[${inode}]`).length > 0;
+  }
+
+  /** What /proc/PID/fdinfo tells of those of its descriptors that are a file of that name, in whatever mount namespace. */
+  descriptorsOf(file: string): string[] {
+    const name = path.basename(file);
+    return this.#openAs((link) => path.basename(link) === name).map((number) => this.read(`fdinfo/${number}`) ?? '');
+  }
+
+  /** The numbers of its descriptors that are open as such. */
+  #openAs(isWanted: (link: string) => boolean): string[] {
     try {
       const directory = path.join(this.#directory, 'fd');
-      return readdirSync(directory).some((name) => linkOf(path.join(directory, name)) === `socket:[${inode}]`);
+      return readdirSync(directory).filter((number) => isWanted(linkOf(path.join(directory, number))));
     } catch {
-      return false;
+      return [];
     }
   }
 }

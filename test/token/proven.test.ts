@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { KmsError } from '../../src/errors/index.ts';
 import { assertFails, Bench, failure, type Host } from './support/installation.ts';
 import type { Rule } from '../module/index.ts';
@@ -57,6 +58,18 @@ describe('a damaged ciphertext', () => {
       assert.deepEqual(await host.decrypt(ciphertext), Buffer.from('a value of some length'));
     });
   }
+
+  test('is looked at no longer than somebody waits for the answer', async () => {
+    const host = await bench.readyHost();
+    const forged = flipped(await host.encrypt(Buffer.alloc(32)), -1);
+    bench.faulty.control({ rules: [{ on: 'C_Decrypt', delayUs: 30_000 }] });
+    const before = bench.faulty.counts().calls.C_Decrypt;
+    await assertFails(host.decrypt(forged, 100), 'deadline');
+    await sleep(1_000);
+    // A whole proof has 18.
+    const calls = bench.faulty.counts().calls.C_Decrypt - before;
+    assert.ok(calls >= 1 && calls <= 6, `${calls} calls of C_Decrypt`);
+  });
 
   test('of scheme 3 is proven by its MAC, before anything is decrypted', async () => {
     const host = await bench.readyHost(CBC);

@@ -5,6 +5,7 @@ import type { KeyHandles, Profile } from '../profiles/index.ts';
 import type { CryptoRequest } from '../wire/messages.ts';
 import { checkKnownAnswer, makeKnownAnswer } from './known-answer.ts';
 import { openBody } from './open-scheme.ts';
+import { refuseExpired } from './operation-error.ts';
 
 /** What a ciphertext that failed to open comes to. */
 export type Verdict =
@@ -39,6 +40,8 @@ function valueBytes({ scheme, data }: CryptoRequest): number {
  * session on which the key's id came out right first, and between the failures known answers of the same length open.
  *
  * @param checkId computes the key's id on the session and says whether it is the header's.
+ * Throws OperationError 'deadline' as soon as nobody waits for the verdict: forged ciphertexts with short deadlines would
+ * keep sessions from those who wait.
  */
 export async function judge(
   session: Session,
@@ -49,11 +52,13 @@ export async function judge(
   first: CkrError,
 ): Promise<Verdict> {
   const { scheme, associatedData, data } = request;
+  refuseExpired(request);
   try {
     if (!(await checkId(session))) return TOKEN;
     const known = await makeKnownAnswer(session, profile, key, valueBytes(request), associatedData.length);
     await checkKnownAnswer(session, key, known);
     for (let round = 0; round < ROUNDS; round++) {
+      refuseExpired(request);
       try {
         return { kind: 'opens', plaintext: await openBody(session, scheme, key, associatedData, data) };
       } catch (thrown) {

@@ -1,4 +1,6 @@
 import type { FailureKind } from '../../errors/index.ts';
+import { monotonicMs } from '../wire/clock.ts';
+import type { CryptoRequest } from '../wire/messages.ts';
 
 /** Why an operation failed. `lost`: not the request's fault; worth another try when the token is ready anew. */
 export class OperationError extends Error {
@@ -13,4 +15,9 @@ export class OperationError extends Error {
     this.ckr = options.ckr;
     this.lost = options.lost ?? false;
   }
+}
+
+/** Throws OperationError 'deadline' for a request that nobody waits for any more. */
+export function refuseExpired({ expiresAt }: CryptoRequest): void {
+  if (monotonicMs() > expiresAt) throw new OperationError('deadline', 'the caller had gone before the HSM was asked');
 }

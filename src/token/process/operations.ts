@@ -8,7 +8,7 @@ import { judge } from './judge.ts';
 import { checkValueId } from './key-id.ts';
 import { checkKnownAnswer, makeKnownAnswer } from './known-answer.ts';
 import { openBody } from './open-scheme.ts';
-import { OperationError } from './operation-error.ts';
+import { OperationError, refuseExpired } from './operation-error.ts';
 import type { Partition } from './partition.ts';
 
 /** How often an operation is tried on a token that is well again, before it is given back as lost. */
@@ -241,9 +241,4 @@ export class Operations {
     const { label, serial } = this.#partition.token;
     return `partition "${label}" (serial ${serial})`;
   }
-}
-
-/** Throws OperationError 'deadline' for a request that nobody waits for any more. */
-function refuseExpired({ expiresAt }: CryptoRequest): void {
-  if (monotonicMs() > expiresAt) throw new OperationError('deadline', 'the caller had gone before the HSM was asked');
 }

@@ -9,7 +9,7 @@ import { ControlClient, ServiceUnavailableError, type StatusReport } from '../co
 import type { KeyReport, Keyring, KeyringHealth } from '../keyring/index.ts';
 import type { Log } from '../log/index.ts';
 import { describePins, type PinRecord, type TokenReport } from '../token/index.ts';
-import { unixListeners, type UnixListener } from './look/listening.ts';
+import { connects, unixListeners, type UnixListener } from './look/listening.ts';
 import { isLocked } from './look/locks.ts';
 import { allProcesses, Process } from './look/processes.ts';
 import type { Surroundings } from './surroundings.ts';
@@ -49,7 +49,7 @@ const TRIP_MS = 2_500;
 /** A token process that has just begun is given so long, and looked at so often, in milliseconds. */
 const START_MS = 1_800;
 const ASK_AGAIN_MS = 200;
-/** A plugin that has just begun is given so long to open its sockets, and looked at so often, in milliseconds. */
+/** A plugin that has just begun is given so long until it listens, and looked at so often, in milliseconds. */
 const OPEN_MS = 1_000;
 const LOOK_AGAIN_MS = 50;
 /** Kept back for what comes after the slowest look, in milliseconds. */
@@ -91,15 +91,18 @@ export class Facts {
   }
 
   /**
-   * Waits for a plugin that has its lock and opens its sockets in a moment: its socket would count as removed, its calls as
-   * failed. A second at most, since they may be gone for good.
+   * Waits for a plugin that has its lock and listens in a moment: its sockets would count as removed or left over, its calls
+   * as failed. A second at most, since they may be gone for good.
    */
   async begun(): Promise<void> {
-    const until = performance.now() + OPEN_MS;
+    const now = performance.now();
+    const until = now + Math.min(OPEN_MS, (this.ends - now) / 4);
     const endpoints = (this.config?.listeners ?? []).map(({ endpoint }) => endpoint);
-    const paths = endpoints.flatMap((endpoint) => (endpoint.kind === 'path' ? [endpoint.path] : []));
-    const awaited = [...paths, ...(this.place === undefined ? [] : [this.place.controlSocket])];
-    while (performance.now() < until && awaited.some((file) => lookAt(file) === undefined) && this.serveLockHeld) {
+    const names = endpoints.map((endpoint) => (endpoint.kind === 'path' ? endpoint.path : `@${endpoint.name}`));
+    if (this.place !== undefined) names.push(this.place.controlSocket);
+    while (this.serveLockHeld && performance.now() < until) {
+      const answers = await Promise.all(names.map((name) => connects(name, OPEN_MS / 4)));
+      if (!answers.some((answer) => answer === 'ENOENT' || answer === 'ECONNREFUSED')) return;
       await sleep(LOOK_AGAIN_MS);
     }
   }
@@ -220,6 +223,9 @@ export class Facts {
   #ownToken(): Promise<TokenView> | TokenView {
     const config = this.config;
     if (config === undefined) return { by: 'nobody', why: 'the service is down and the configuration is at fault' };
+    if (this.serveLockHeld) {
+      return { by: 'nobody', why: 'a plugin runs and cannot be asked, and doctor logs in nowhere beside it' };
+    }
     if (!existsSync(config.stateDir)) {
       return { by: 'nobody', why: 'the service is down, and without state_dir nothing may be tried with the PIN' };
     }

@@ -4,7 +4,9 @@ import { execFileSync } from 'node:child_process';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { loadConfig } from '../../src/config/index.ts';
 import type { Diagnosis, Verdict } from '../../src/doctor/index.ts';
+import { connects } from '../../src/doctor/look/listening.ts';
 import { isLocked } from '../../src/doctor/look/locks.ts';
 import { CHECKS } from '../../src/doctor/registry.ts';
 import { verb } from '../service/processes.ts';
@@ -86,13 +88,24 @@ describe('doctor while the service runs', () => {
     await place.well();
   });
 
-  it('finds one well that has only begun: locked, and nobody listens yet', async () => {
-    await place.stop();
-    place.start();
-    while (!isLocked('/proc', place.at('state/serve.lock'))) await sleep(1);
-    const diagnosis = await place.doctorAround({});
-    assert.equal(firstFailure(diagnosis), undefined);
-  });
+  for (const [after, end] of [
+    ['a stop', () => place.stop()],
+    // Its sockets' files are still there.
+    ['a crash', () => place.kill()],
+  ] as const) {
+    it(`finds one well that has only begun after ${after}: locked, and nobody listens yet`, async () => {
+      const { controlSocket } = loadConfig(place.installation.config);
+      const until = performance.now() + 20_000;
+      do {
+        assert.ok(performance.now() < until, 'never seen between lock and listening');
+        await end();
+        place.start();
+        while (!isLocked('/proc', place.at('state/serve.lock')) && performance.now() < until) await sleep(1);
+      } while ((await connects(controlSocket, 1_000)) === 'connected');
+      const diagnosis = await place.doctorAround({});
+      assert.equal(firstFailure(diagnosis), undefined);
+    });
+  }
 
   after(() => place.stop());
 });

@@ -37,7 +37,9 @@ describe('whether a lock is held', () => {
   test('is seen in a container, whose /proc/locks leaves it out', () => {
     const file = path.join(directory, 'inside.lock');
     const node = [process.execPath, '--import', 'tsx', '--input-type=module', '-e', SCRIPT, file];
-    const { status, stdout, stderr } = spawnSync('unshare', ['--pid', '--fork', '--mount-proc', ...node], {
+    // A namespace needs root, or a user namespace in which this user is root.
+    const namespace = [...(process.getuid?.() === 0 ? [] : ['--map-root-user']), '--pid', '--fork', '--mount-proc'];
+    const { status, stdout, stderr } = spawnSync('unshare', [...namespace, ...node], {
       encoding: 'utf8',
       cwd: path.join(import.meta.dirname, '../..'),
     });

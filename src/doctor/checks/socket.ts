@@ -1,8 +1,7 @@
-import { createConnection } from 'node:net';
 import path from 'node:path';
 import type { ListenerConfig } from '../../config/index.ts';
 import { lookAt, type Facts } from '../facts.ts';
-import { reached } from '../look/listening.ts';
+import { connects, reached } from '../look/listening.ts';
 import type { Process } from '../look/processes.ts';
 import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
 import { AS_OWNER, octal, RESTART, START } from '../words.ts';
@@ -35,11 +34,10 @@ async function examine(facts: Facts, listener: ListenerConfig): Promise<Finding[
     const absent = missing(endpoint.path, shown, service.kind === 'up');
     if (absent !== undefined) return [absent];
   }
-  const target = endpoint.kind === 'path' ? endpoint.path : `\0${endpoint.name}`;
-  const connected = await connects(target);
+  const address = endpoint.kind === 'path' ? endpoint.path : `@${endpoint.name}`;
+  const connected = await connects(address, CONNECT_MS);
   if (connected !== 'connected') return [notConnected(shown, connected, endpoint.kind === 'abstract')];
 
-  const address = endpoint.kind === 'path' ? endpoint.path : `@${endpoint.name}`;
   const who = (await reached(facts.around.proc, address, facts.listenersAt(address), CONNECT_MS))?.processes ?? [];
   const plugin = await facts.pluginProcess();
   const [listening] = who;
@@ -119,19 +117,4 @@ function modeTroubles({ mode }: ListenerConfig, file: string, shown: string): Fi
   if ((mode & ~found & 0o777) === 0) return [];
   const seen = `${shown} has mode ${octal(found)} instead of ${octal(mode)}: clients may be shut out`;
   return [failure(seen, `chmod ${octal(mode)} ${file}, and see who changed it`)];
-}
-
-/** 'connected', the system's code for the failure, or 'timeout'. */
-function connects(target: string): Promise<string> {
-  return new Promise((resolve) => {
-    const connection = createConnection({ path: target });
-    const end = (result: string): void => {
-      clearTimeout(timer);
-      connection.destroy();
-      resolve(result);
-    };
-    const timer = setTimeout(() => end('timeout'), CONNECT_MS);
-    connection.on('connect', () => end('connected'));
-    connection.on('error', (error: NodeJS.ErrnoException) => end(error.code ?? error.message));
-  });
 }

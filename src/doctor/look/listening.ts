@@ -30,6 +30,21 @@ export function unixListeners(proc: string, name: string): readonly UnixListener
   return rows.map(({ bound, inode }) => ({ bound, processes: processes.filter((each) => each.hasSocket(inode)) }));
 }
 
+/** @returns 'connected', the system's error code, or 'timeout' after so many milliseconds. */
+export function connects(name: string, withinMs: number): Promise<string> {
+  return new Promise((resolve) => {
+    const connection = createConnection({ path: name.replace(/^@/, '\0') });
+    const end = (result: string): void => {
+      clearTimeout(timer);
+      connection.destroy();
+      resolve(result);
+    };
+    const timer = setTimeout(() => end('timeout'), withinMs);
+    connection.on('connect', () => end('connected'));
+    connection.on('error', (error: NodeJS.ErrnoException) => end(error.code ?? error.message));
+  });
+}
+
 /**
  * Which of several listeners a path leads to: a connection through the path shows in the kernel's table under the name
  * that its listener was bound under.

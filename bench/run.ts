@@ -44,6 +44,8 @@ const { values: options } = parseArgs({
 });
 const list = (text: string): string[] => text.split(',').filter((word) => word !== '');
 const median = (numbers: readonly number[]): number => [...numbers].sort((a, b) => a - b)[numbers.length >> 1] ?? NaN;
+const spread = (numbers: readonly number[]): string =>
+  `${Math.min(...numbers).toFixed(0)} to ${Math.max(...numbers).toFixed(0)}`;
 
 interface Round extends LoadResult {
   /** Processor time of all the subject's processes for one request, in microseconds. */
@@ -132,6 +134,7 @@ async function compare(stage: Stage, client: string, peer: string | undefined, h
       'in flight',
       'subject',
       'requests/s',
+      'slowest to fastest round',
       'to echo',
       'p50 ms',
       'p99 ms',
@@ -139,7 +142,7 @@ async function compare(stage: Stage, client: string, peer: string | undefined, h
       'CPU to echo',
       'PSS MiB',
     ]);
-    print(Array.from({ length: 12 }, () => '---'));
+    print(Array.from({ length: 13 }, () => '---'));
     for (const transport of list(options.transport)) {
       for (const method of list(options.method) as ('encrypt' | 'decrypt')[]) {
         for (const size of list(options.sizes).map(Number)) {
@@ -178,7 +181,7 @@ async function compare(stage: Stage, client: string, peer: string | undefined, h
               const pids = subject.process?.pid === undefined ? [] : family(subject.process.pid);
               print([
                 ...[transport, method, size, inFlight, subject.name],
-                ...[of((r) => r.rate).toFixed(0), ratio((r) => r.rate)],
+                ...[of((r) => r.rate).toFixed(0), spread(done.map(({ rate }) => rate)), ratio((r) => r.rate)],
                 ...[of((r) => r.p50Ms).toFixed(2), of((r) => r.p99Ms).toFixed(2)],
                 ...[of((r) => r.cpuUs).toFixed(0), ratio((r) => r.cpuUs), memoryMiB(pids).toFixed(0)],
               ]);

@@ -9,7 +9,7 @@ import { ControlClient, ServiceUnavailableError, type StatusReport } from '../co
 import type { KeyReport, Keyring, KeyringHealth } from '../keyring/index.ts';
 import type { Log } from '../log/index.ts';
 import { describePins, type PinRecord, type TokenReport } from '../token/index.ts';
-import { connects, unixListeners, type UnixListener } from './look/listening.ts';
+import { connects, socketName, unixListeners, type UnixListener } from './look/listening.ts';
 import { isLocked } from './look/locks.ts';
 import { allProcesses, Process } from './look/processes.ts';
 import type { Surroundings } from './surroundings.ts';
@@ -97,8 +97,7 @@ export class Facts {
   async begun(): Promise<void> {
     const now = performance.now();
     const until = now + Math.min(OPEN_MS, (this.ends - now) / 4);
-    const endpoints = (this.config?.listeners ?? []).map(({ endpoint }) => endpoint);
-    const names = endpoints.map((endpoint) => (endpoint.kind === 'path' ? endpoint.path : `@${endpoint.name}`));
+    const names = (this.config?.listeners ?? []).map(({ endpoint }) => socketName(endpoint));
     if (this.place !== undefined) names.push(this.place.controlSocket);
     while (this.serveLockHeld && performance.now() < until) {
       const answers = await Promise.all(names.map((name) => connects(name, OPEN_MS / 4)));

@@ -29,6 +29,11 @@ export class KeyTable {
     this.#config = options.config;
   }
 
+  /** The configuration in force. */
+  get config(): Config {
+    return this.#config;
+  }
+
   /** Every key that was found under a listed label. */
   get listed(): readonly ListedKey[] {
     return this.#listed;

@@ -39,11 +39,9 @@ export class HsmKeyring implements Keyring {
   readonly #listeners = new Set<() => void>();
   readonly #missing: MissingKeys;
   readonly #table: KeyTable;
-  #config: Config;
 
   constructor(options: KeyringOptions) {
     this.#token = options.token;
-    this.#config = options.config;
     this.#log = options.log;
     this.#cipher = new Cipher(options.token, options.config.scheme, (keyId) => this.#ivs.add(keyId, 1));
     this.#memory = new KeyMemory(options.stateDir, options.log);
@@ -75,7 +73,6 @@ export class HsmKeyring implements Keyring {
 
   /** Takes the keys, retired keys and scheme of a new configuration; a call in flight keeps what it has. */
   reload(config: Config): void {
-    this.#config = config;
     this.#cipher.configure(config.scheme);
     this.#token.configure(config.limits);
     this.#table.configure(config);
@@ -87,7 +84,7 @@ export class HsmKeyring implements Keyring {
   }
 
   async encrypt(plaintext: Buffer, call: Call): Promise<EncryptResult> {
-    const { limits } = this.#config;
+    const { limits } = this.#table.config;
     if (plaintext.length > limits.valueBytes) {
       throw new KmsError(
         'value-too-large',
@@ -154,14 +151,14 @@ export class HsmKeyring implements Keyring {
   }
 
   keys(): readonly KeyReport[] {
-    return this.#config.keys.map((config) =>
+    return this.#table.config.keys.map((config) =>
       keyReport(config, this.#table.found(config), this.#table.isKnown, this.#sources),
     );
   }
 
   /** What an operator should look at, for status. */
   warnings(): readonly string[] {
-    return keyWarnings(this.#config, this.#table.listed, this.#ivs);
+    return keyWarnings(this.#table.config, this.#table.listed, this.#ivs);
   }
 
   /** Encryptions whose IV this side chose, by key id. */
@@ -174,7 +171,7 @@ export class HsmKeyring implements Keyring {
    * may have been, 'key-ambiguous' when another host made one at the same moment.
    */
   async createKey(label: string, call: Call): Promise<FoundKeyReport> {
-    const config = this.#config.keys.find((key) => key.label === label) ?? this.#unlisted(label);
+    const config = this.#table.config.keys.find((key) => key.label === label) ?? this.#unlisted(label);
     await this.#token.ready(call);
     try {
       const token = await this.#maker.create(config, call);
@@ -188,7 +185,7 @@ export class HsmKeyring implements Keyring {
 
   /** Everything about the keys under one label, listed or not. */
   async inspect(label: string, call: Call): Promise<KeyReport> {
-    const config = this.#config.keys.find((key) => key.label === label) ?? this.#unlisted(label);
+    const config = this.#table.config.keys.find((key) => key.label === label) ?? this.#unlisted(label);
     await this.#token.ready(call);
     const found = await this.#maker.look(config, call);
     return {
@@ -221,7 +218,7 @@ export class HsmKeyring implements Keyring {
   }
 
   #queries(): KeyQuery[] {
-    return this.#config.keys.map(queryFor);
+    return this.#table.config.keys.map(queryFor);
   }
 
   /** The keys of the token changed, or its state: everything that is derived from them is derived anew. */

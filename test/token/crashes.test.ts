@@ -62,7 +62,7 @@ describe('crashes again and again', () => {
     assert.ok((pauses.at(-1) ?? 0) > (pauses.at(-3) ?? Infinity));
     const started = performance.now();
     const error = await assertFails(host.encrypt(Buffer.alloc(32)), 'token-away');
-    assert.ok(performance.now() - started < 1_200, 'limits.hide would be 2 s');
+    assert.ok(performance.now() - started < 500, 'limits.hide would be 2 s');
     assert.match(error.message, /keeps ending the token process/);
     bench.faulty.control({});
     await host.ready();

@@ -28,12 +28,12 @@ describe('a hang', () => {
     );
     const deadline = performance.now() - began;
     assert.equal(first[0]?.status, 'DEADLINE_EXCEEDED');
-    assert.ok(deadline >= 1_450 && deadline < 4_000, `ended after ${deadline} ms`);
+    assert.ok(deadline >= 1_450 && deadline < 2_500, `ended after ${deadline} ms`);
     await sleep(2_000);
     const started = performance.now();
     const error = await assertFails(host.encrypt(Buffer.alloc(32), 1_500), 'token-away');
     const refused = performance.now() - started;
-    assert.ok(refused < 1_200, `refused after ${refused} ms: its deadline would be 1.5 s`);
+    assert.ok(refused < 500, `refused after ${refused} ms: its deadline would be 1.5 s`);
     assert.match(error.message, /has not answered|hangs/);
     assert.equal(host.token.report().stage, 'token process');
     bench.faulty.control({});

@@ -39,7 +39,7 @@ describe('an outage', () => {
       `first error ${Math.round(firstError)} ms after the fault began, refusals in ${Math.max(...latencies).toFixed(1)} ms at most, first good answer ${Math.round(firstGood)} ms after the fault ended`,
     );
     assert.ok(firstError > 1_500, `first error after ${firstError} ms`);
-    assert.ok(Math.max(...latencies) < 1_200, 'refused without waiting: limits.hide would be 2 s');
+    assert.ok(Math.max(...latencies) < 500, 'refused without waiting: limits.hide would be 2 s');
     assert.ok(firstGood < 3_000, `first good answer after ${firstGood} ms`);
     assert.deepEqual(Object.keys(report.errors), ['token-away']);
     for (const { plaintext, ciphertext } of load.kept.slice(-20)) {

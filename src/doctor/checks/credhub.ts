@@ -2,7 +2,7 @@ import type { ListenerConfig } from '../../config/index.ts';
 import type { Facts } from '../facts.ts';
 import { credhubPorts, credhubProcess, readProviders, type Provider } from '../look/credhub.ts';
 import { shakeHands } from '../look/handshake.ts';
-import { tcpListens } from '../look/listening.ts';
+import { socketName, tcpListens } from '../look/listening.ts';
 import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
 import { refusalOf } from './tls.ts';
 
@@ -67,9 +67,7 @@ async function connectionTroubles({ name, endpoint, host, ca }: Provider, facts:
   if (facts.config === undefined) return [unseen('its endpoint: the configuration is at fault')];
   const listener = listenerAt(endpoint, facts.config.listeners);
   if (listener === undefined) {
-    const have = facts.config.listeners.map((each) =>
-      each.endpoint.kind === 'path' ? each.endpoint.path : `@${each.endpoint.name}`,
-    );
+    const have = facts.config.listeners.map((each) => socketName(each.endpoint));
     return [
       failure(
         `its endpoint ${endpoint} is no listener of ours (${have.join(', ')})`,

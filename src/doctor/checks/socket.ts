@@ -1,7 +1,7 @@
 import path from 'node:path';
 import type { ListenerConfig } from '../../config/index.ts';
 import { lookAt, type Facts } from '../facts.ts';
-import { connects, reached } from '../look/listening.ts';
+import { connects, reached, socketName } from '../look/listening.ts';
 import type { Process } from '../look/processes.ts';
 import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
 import { AS_OWNER, octal, RESTART, START } from '../words.ts';
@@ -34,7 +34,7 @@ async function examine(facts: Facts, listener: ListenerConfig): Promise<Finding[
     const absent = missing(endpoint.path, shown, service.kind === 'up');
     if (absent !== undefined) return [absent];
   }
-  const address = endpoint.kind === 'path' ? endpoint.path : `@${endpoint.name}`;
+  const address = socketName(endpoint);
   const connected = await connects(address, CONNECT_MS);
   if (connected !== 'connected') return [notConnected(shown, connected, endpoint.kind === 'abstract')];
 

@@ -1,4 +1,5 @@
 import { lookThrough, type Facts } from '../facts.ts';
+import { socketName } from '../look/listening.ts';
 import { NO_RIGHT, NO_ROOM, writingTrouble } from '../look/writing.ts';
 import { failure, ok, unseen, type Check, type Finding } from '../types.ts';
 import { AS_OWNER, RESTART } from '../words.ts';
@@ -40,9 +41,7 @@ async function unwritable(directory: string, user: number): Promise<Finding | un
 
 /** Before the first start there is none; under a service that runs it must not go. */
 function absent(facts: Facts, directory: string): Finding {
-  const serves = facts.config?.listeners.some(
-    ({ endpoint }) => facts.listenersAt(endpoint.kind === 'path' ? endpoint.path : `@${endpoint.name}`).length > 0,
-  );
+  const serves = facts.config?.listeners.some(({ endpoint }) => facts.listenersAt(socketName(endpoint)).length > 0);
   if (serves !== true) return unseen(`${directory} is not there yet`, 'the first start makes it');
   const mend = `${RESTART}; what it remembered is lost: the PIN is tried once more, keys with create: true may be made again`;
   return failure(`${directory} was removed under the running service`, mend);

@@ -1,12 +1,17 @@
 import { once } from 'node:events';
 import { createConnection } from 'node:net';
 import path from 'node:path';
+import type { ListenerConfig } from '../../config/index.ts';
 import { allProcesses, readText, type Process } from './processes.ts';
 
 /** __SO_ACCEPTCON in the flags of /proc/net/unix. */
 const ACCEPTS = 0x10000;
 /** TCP_LISTEN in /proc/net/tcp. */
 const TCP_LISTEN = '0A';
+
+/** What a Unix socket is called here and in /proc/net/unix: its path, or an abstract name with a leading "@". */
+export const socketName = (endpoint: ListenerConfig['endpoint']): string =>
+  endpoint.kind === 'path' ? endpoint.path : `@${endpoint.name}`;
 
 /** A listening Unix socket. */
 export interface UnixListener {

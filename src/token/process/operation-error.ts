@@ -19,5 +19,6 @@ export class OperationError extends Error {
 
 /** Throws OperationError 'deadline' for a request that nobody waits for any more. */
 export function refuseExpired({ expiresAt }: CryptoRequest): void {
-  if (monotonicMs() > expiresAt) throw new OperationError('deadline', 'the caller had gone before the HSM was asked');
+  if (monotonicMs() > expiresAt)
+    throw new OperationError('deadline', 'nobody waits for the answer of the HSM any more');
 }

@@ -106,11 +106,12 @@ export class Facts {
     }
   }
 
+  /** Once its token process, if that has just begun, tells why it fails or that it is well: before that, calls may fail. */
   service(): Promise<Service> {
     return this.#once('service', async (): Promise<Service> => {
       if (this.place === undefined) return { kind: 'nowhere', message: 'the configuration does not say where it is' };
       try {
-        return { kind: 'up', status: await this.#client(STATUS_MS).status() };
+        return { kind: 'up', status: await this.#settledStatus(await this.#client(STATUS_MS).status()) };
       } catch (error) {
         const kind = error instanceof ServiceUnavailableError ? error.why : 'confused';
         return { kind, message: (error as Error).message };
@@ -122,7 +123,7 @@ export class Facts {
     return this.#once('token', async (): Promise<TokenView> => {
       const service = await this.service();
       if (service.kind === 'up') {
-        const { token, health, keys } = await this.#settledStatus(service.status);
+        const { token, health, keys } = service.status;
         return { by: 'service', report: token, health, keys };
       }
       if (service.kind !== 'down') return { by: 'nobody', why: 'the service has the token and does not answer' };
@@ -130,14 +131,17 @@ export class Facts {
     });
   }
 
+  /** None through a service that is down or does not answer. */
   trips(): Promise<readonly Trip[]> {
-    return this.#once('trips', () =>
-      Promise.all(
+    return this.#once('trips', async () => {
+      const { kind } = await this.service();
+      if (kind === 'down' || kind === 'stuck') return [];
+      return Promise.all(
         (this.config?.listeners ?? []).flatMap((listener) =>
           listener.apis.map(async (api) => ({ listener, api, result: await this.#trip(listener, api) })),
         ),
-      ),
-    );
+      );
+    });
   }
 
   pins(): Pins {
@@ -190,7 +194,6 @@ export class Facts {
     return this.#known.get(name) as T;
   }
 
-  /** A service whose token process has just begun tells why it fails, or that it is well, a moment later. */
   async #settledStatus(first: StatusReport): Promise<StatusReport> {
     const until = performance.now() + Math.min(START_MS, this.leftMs - STATUS_MS);
     let status = first;

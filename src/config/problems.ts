@@ -67,7 +67,8 @@ export class Sheet {
   }
 }
 
-/** Something from the file as it may be shown: quoted, short, without control characters. */
-export function shown(text: string): string {
-  return JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text);
+/** Something from the file as it may be shown: text quoted, short, without control characters; a number as YAML writes it. */
+export function shown(value: string | number): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value);
+  return Number.isNaN(value) ? '.nan' : String(value).replace('Infinity', '.inf');
 }

@@ -667,6 +667,20 @@ faults('limits and the rest', [
     mend: /did you mean envelope\?/,
   },
   {
+    fault: 'a scheme that is no number',
+    change: (raw) => (raw['scheme'] = { name: Number.NaN }),
+    property: 'scheme.name',
+    trouble: /^is \.nan$/,
+    mend: /direct, envelope/,
+  },
+  {
+    fault: 'a duration without end',
+    change: (raw) => (raw['limits'] = { hide: -Infinity }),
+    property: 'limits.hide',
+    trouble: /^is the number -\.inf, without a unit$/,
+    mend: /such as/,
+  },
+  {
     fault: 'more values under one data key than random IVs allow',
     change: (raw) => (raw['scheme'] = { name: 'envelope', max_values: 2 ** 32 + 1 }),
     property: 'scheme.max_values',

@@ -60,7 +60,7 @@ export function integer(min: number, max: number): Reader<number> {
       return wrongType(value, 'a whole number', 'write digits only, without quotes or a unit');
     }
     if (value.value >= min && value.value <= max) return value.value;
-    return new Fault(`is ${value.value}`, `give a number from ${min} to ${max}`);
+    return new Fault(`is ${shown(value.value)}`, `give a number from ${min} to ${max}`);
   });
 }
 
@@ -76,7 +76,7 @@ export function oneOf<const T extends string | number>(...choices: readonly T[])
     if (choice !== undefined) return choice;
     const meant = nearest(String(written), choices.map(String));
     const hint = meant === undefined ? '' : `; did you mean ${meant}?`;
-    return new Fault(`is ${typeof written === 'string' ? shown(written) : written}`, mend + hint);
+    return new Fault(`is ${shown(written)}`, mend + hint);
   });
 }
 

@@ -29,7 +29,7 @@ function measure(
     if (value.kind !== 'scalar') return wrongType(value, what, mend);
     const written = value.value;
     if (written === 0 && least === 0) return 0;
-    if (typeof written === 'number') return new Fault(`is the number ${written}, without a unit`, mend);
+    if (typeof written === 'number') return new Fault(`is the number ${shown(written)}, without a unit`, mend);
     if (typeof written !== 'string') return wrongType(value, what, mend);
     const read = amount(written, units);
     if (read === undefined) return new Fault(`is ${shown(written)} and not ${what}`, mend);
@@ -54,7 +54,7 @@ export const mode = scalar((value) => {
   const mend = 'write three or four octal digits in quotes, such as "0600"';
   const written = value.kind === 'scalar' ? value.value : undefined;
   if (typeof written === 'number') {
-    return new Fault(`is the decimal number ${written}, since YAML 1.2 does not read 0600 as octal`, mend);
+    return new Fault(`is the decimal number ${shown(written)}, since YAML 1.2 does not read 0600 as octal`, mend);
   }
   if (typeof written !== 'string') return wrongType(value, 'a file mode', mend);
   if (!/^(0o?)?[0-7]{3}$/.test(written)) return new Fault(`is ${shown(written)} and not a file mode`, mend);

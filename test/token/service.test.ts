@@ -127,6 +127,17 @@ describe('the token process', () => {
     assert.equal(service.lines().filter(({ message }) => message === 'token process started').length, 4);
   });
 
+  test('ends with the plugin process, also while it is stopped', async () => {
+    const service = await serve(/^ready/);
+    const pid = Number(service.lines().find(({ message }) => message === 'token process started')?.['pid']);
+    process.kill(pid, 'SIGSTOP');
+    service.child.kill('SIGTERM');
+    assert.equal(await service.ended(), 0);
+    const until = performance.now() + 9_000;
+    while (isAlive(pid) && performance.now() < until) await sleep(50);
+    assert.ok(!isAlive(pid));
+  });
+
   test('ends with the plugin process, also while it hangs in the module', async () => {
     const service = await serve(/^ready/);
     const client = new KmsClient(installation.fixture.at('run/kubernetes.sock'));

@@ -106,6 +106,8 @@ export class ProcessHandle {
     if (this.#ended) return;
     const exited = new Promise<void>((resolve) => this.#child.once('exit', () => resolve()));
     this.channel.close();
+    // One that somebody has stopped (SIGSTOP) would hear of nothing, and neither would its watchdog.
+    this.#child.kill('SIGCONT');
     const timer = setTimeout(() => this.kill(), milliseconds);
     await exited;
     clearTimeout(timer);

@@ -16,6 +16,7 @@ import { HangWatch } from './hang-watch.ts';
 import { PendingRequests, type Outcome } from './pending.ts';
 import { ProcessHandle } from './process-handle.ts';
 import type { TokenOptions } from './token-client.ts';
+import { TokenRecord } from './token-record.ts';
 
 /** How often the watch looks, in milliseconds. */
 const WATCH_INTERVAL_MS = 500;
@@ -34,10 +35,9 @@ export class Supervisor {
   readonly #options: TokenOptions;
   #limits: LimitsConfig;
   readonly #gate: AvailabilityGate;
+  readonly #record: TokenRecord;
   readonly #pending = new PendingRequests();
   #handle: ProcessHandle | undefined;
-  /** What the token process said of itself last; of an earlier process, until its successor says something. */
-  #details: Omit<StateEvent['details'], 'stage'> = {};
   #processState: StateEvent['state'] = 'starting';
   #paused = false;
   /** It is ended to make room for another: no crash. */
@@ -46,9 +46,6 @@ export class Supervisor {
   #lost = false;
   /** Processes in a row that did not reach the token. */
   #fruitless = 0;
-  #sessions: TokenReport['sessions'];
-  #lastGood: number | undefined;
-  #lastError: { readonly at: string; readonly message: string } | undefined;
   readonly #crashes = new Crashes();
   #restarts = 0;
   readonly #hangs: HangWatch;
@@ -63,6 +60,7 @@ export class Supervisor {
     this.#options = options;
     this.#limits = options.limits;
     this.#gate = gate;
+    this.#record = new TokenRecord(options.config.module);
     this.#hangs = new HangWatch(options.config.vendorTimeoutMs, options.killAfterMs);
   }
 
@@ -106,26 +104,11 @@ export class Supervisor {
   }
 
   report(): TokenReport {
-    const details = this.#details;
-    return {
-      state: this.#gate.state,
-      reason: this.#gate.reason,
-      ...(this.#gate.stage === undefined ? {} : { stage: this.#gate.stage }),
-      since: this.#gate.since.toISOString(),
-      process: {
-        pid: this.#handle?.pid,
-        restarts: this.#restarts,
-        started: this.#handle?.started.toISOString(),
-      },
-      module: details.module ?? { path: this.#options.config.module },
-      ...(details.token === undefined ? {} : { token: details.token }),
-      ...(details.profile === undefined ? {} : { profile: details.profile }),
-      ...(this.#sessions === undefined ? {} : { sessions: this.#sessions }),
-      ...(this.#lastError === undefined ? {} : { lastError: this.#lastError }),
-      ...(this.#lastGood === undefined
-        ? {}
-        : { lastGood: new Date(performance.timeOrigin + this.#lastGood).toISOString() }),
-    };
+    return this.#record.report(this.#gate, {
+      pid: this.#handle?.pid,
+      restarts: this.#restarts,
+      started: this.#handle?.started.toISOString(),
+    });
   }
 
   #spawn(): void {
@@ -170,17 +153,17 @@ export class Supervisor {
     this.#hangs.heard(now);
     if (frame.type === FrameType.event) {
       const event = decodeJson(frame.payload) as StateEvent | AliveEvent;
-      if ('alive' in event) this.#sessions = event.sessions;
+      if ('alive' in event) this.#record.counted(event.sessions);
       else this.#stateEvent(event);
       return;
     }
     if (frame.type === FrameType.ok) {
-      this.#lastGood = now;
+      this.#record.good(now);
       this.#answered(now);
       if (!this.#pending.settle(frame.id, { kind: 'ok', payload: frame.payload })) frame.payload.fill(0);
     } else if (frame.type === FrameType.failed) {
       const answer = decodeJson(frame.payload) as FailedAnswer;
-      if (answer.lost) this.#rememberError(answer.message);
+      if (answer.lost) this.#record.failed(answer.message);
       this.#answered(now);
       this.#pending.settle(frame.id, { kind: 'failed', answer });
     }
@@ -189,18 +172,17 @@ export class Supervisor {
   #stateEvent(event: StateEvent): void {
     const before = this.#gate.state;
     const { stage, ...details } = event.details;
-    this.#details = { ...this.#details, ...details };
+    this.#record.learn(details);
     this.#processState = event.state;
     this.#paused = event.paused === true;
-    if (details.sessions !== undefined) this.#sessions = details.sessions;
     for (const note of event.notes ?? []) this.#options.log.warn(note);
     if (event.state === 'ready') {
       this.keys = event.keys;
-      this.#lastGood = performance.now();
+      this.#record.good(performance.now());
       this.#fruitless = 0;
       this.#lost = false;
     } else if (event.state !== 'starting') {
-      this.#rememberError(event.reason);
+      this.#record.failed(event.reason);
       if (event.state === 'away' && !this.#paused) this.#lost = true;
     }
     // A successor that begins to connect says nothing of why the token is away: the reason of before stands.
@@ -218,15 +200,10 @@ export class Supervisor {
   #logState(): void {
     const { log } = this.#options;
     const { state, reason } = this.#gate;
-    const { token, profile } = this.#details;
-    const fields = { partition: token?.label, serial: token?.serial, profile };
+    const fields = this.#record.names;
     if (state === 'ready') log.info('token ready', { ...fields, keys: this.keys.length });
     else if (state === 'away') log.error(`token away: ${reason}`, { code: 'KMS-2001', ...fields });
     else if (state === 'refused') log.error(`login refused: ${reason}`, { code: 'KMS-2003', ...fields });
-  }
-
-  #rememberError(message: string): void {
-    this.#lastError = { at: new Date().toISOString(), message };
   }
 
   /** Something came back: a token that seemed to hang does not. */
@@ -260,7 +237,7 @@ export class Supervisor {
         pending: this.#pending.size,
         pauseMs: Math.round(pause.ms),
       });
-      this.#rememberError(`the token process ended: ${how}`);
+      this.#record.failed(`the token process ended: ${how}`);
       if (pause.away)
         this.#gate.set('away', `the PKCS#11 module keeps ending the token process (${how})`, 'token process');
       else if (this.#gate.state !== 'away')
@@ -298,7 +275,7 @@ export class Supervisor {
         `the HSM has not answered for ${Math.round(waitedMs / 1000)} s; the network, the HSM or its client library hangs`,
         'token process',
       );
-      this.#rememberError(this.#gate.reason);
+      this.#record.failed(this.#gate.reason);
       this.#logState();
     }
     if (this.#probing) return;

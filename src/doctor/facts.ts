@@ -1,4 +1,4 @@
-import { existsSync, lstatSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -284,22 +284,4 @@ function settled(keyring: Keyring, withinMs: number): Promise<void> {
     const stop = keyring.onChange(look);
     look();
   });
-}
-
-/** A file's type, mode and owner without following a link; undefined when there is none or it cannot be seen. */
-export function lookAt(file: string): ReturnType<typeof lstatSync> {
-  try {
-    return lstatSync(file, { throwIfNoEntry: false });
-  } catch {
-    return undefined;
-  }
-}
-
-/** The same of what a link leads to. */
-export function lookThrough(file: string): ReturnType<typeof statSync> {
-  try {
-    return statSync(file, { throwIfNoEntry: false });
-  } catch {
-    return undefined;
-  }
 }

@@ -667,14 +667,14 @@ faults('limits and the rest', [
     mend: /did you mean envelope\?/,
   },
   {
-    fault: 'a scheme that is no number',
+    fault: 'a scheme that is .nan',
     change: (raw) => (raw['scheme'] = { name: Number.NaN }),
     property: 'scheme.name',
     trouble: /^is \.nan$/,
     mend: /direct, envelope/,
   },
   {
-    fault: 'a duration without end',
+    fault: 'a duration of -.inf',
     change: (raw) => (raw['limits'] = { hide: -Infinity }),
     property: 'limits.hide',
     trouble: /^is the number -\.inf, without a unit$/,

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, afterEach, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { loadConfig } from '../../src/config/index.ts';
 import type { Diagnosis, Verdict } from '../../src/doctor/index.ts';
@@ -105,10 +105,10 @@ describe('doctor while the service runs', () => {
         while (!isLocked('/proc', place.at('state/serve.lock')) && performance.now() < until) await sleep(1);
       } while ((await connects(controlSocket, 1_000)) === 'connected');
       const diagnosis = await place.doctorAround({});
-      place.faulty.control({});
       assert.equal(firstFailure(diagnosis), undefined);
     });
   }
+  afterEach(() => place.faulty.control({}));
 
   after(() => place.stop());
 });

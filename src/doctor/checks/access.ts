@@ -1,6 +1,6 @@
 import path from 'node:path';
 import type { Config } from '../../config/index.ts';
-import { lookThrough } from '../facts.ts';
+import { lookThrough } from '../look/files.ts';
 import { failure, ok, unseen, type Check, type Finding } from '../types.ts';
 import { octal } from '../words.ts';
 

@@ -1,6 +1,6 @@
 import { statfs } from 'node:fs/promises';
 import path from 'node:path';
-import { lookAt } from '../facts.ts';
+import { lookAt } from '../look/files.ts';
 import { NO_RIGHT, NO_ROOM, writingTrouble } from '../look/writing.ts';
 import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
 import { AS_OWNER, size } from '../words.ts';

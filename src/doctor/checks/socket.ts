@@ -1,6 +1,7 @@
 import path from 'node:path';
 import type { ListenerConfig } from '../../config/index.ts';
-import { lookAt, type Facts } from '../facts.ts';
+import type { Facts } from '../facts.ts';
+import { lookAt } from '../look/files.ts';
 import { connects, reached, socketName } from '../look/listening.ts';
 import type { Process } from '../look/processes.ts';
 import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';

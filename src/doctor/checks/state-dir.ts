@@ -1,4 +1,5 @@
-import { lookThrough, type Facts } from '../facts.ts';
+import type { Facts } from '../facts.ts';
+import { lookThrough } from '../look/files.ts';
 import { socketName } from '../look/listening.ts';
 import { NO_RIGHT, NO_ROOM, writingTrouble } from '../look/writing.ts';
 import { failure, ok, unseen, type Check, type Finding } from '../types.ts';

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { ListenerConfig, ListenerTls } from '../../config/index.ts';
 import type { Facts } from '../facts.ts';
 import { shakeHands, type Handshake } from '../look/handshake.ts';
+import { addressOf, socketName } from '../look/listening.ts';
 import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
 import { RELOAD } from '../words.ts';
 
@@ -25,7 +26,7 @@ async function examine(facts: Facts, listener: ListenerConfig): Promise<Finding[
   if (settings?.caFile === undefined || settings.host === undefined) {
     return [unseen(`${name} has no tls.ca and tls.host`, 'set both to what CredHub has as ca and host')];
   }
-  const target = endpoint.kind === 'path' ? endpoint.path : `\0${endpoint.name}`;
+  const target = addressOf(socketName(endpoint));
   const ca = readFileSync(settings.caFile);
   const seen = await shakeHands(target, settings.host, ca, Math.min(HANDSHAKE_MS, facts.leftMs));
   if (seen.certificate === undefined) return [broken(name, seen)];

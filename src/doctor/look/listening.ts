@@ -13,6 +13,9 @@ const TCP_LISTEN = '0A';
 export const socketName = (endpoint: ListenerConfig['endpoint']): string =>
   endpoint.kind === 'path' ? endpoint.path : `@${endpoint.name}`;
 
+/** What Node connects to under such a name: an abstract one begins with NUL there. */
+export const addressOf = (name: string): string => name.replace(/^@/, '\0');
+
 /** A listening Unix socket. */
 export interface UnixListener {
   /** The name that it was bound under: this program binds under PATH.xxxxxxxx before it renames. */
@@ -38,7 +41,7 @@ export function unixListeners(proc: string, name: string): readonly UnixListener
 /** @returns 'connected', the system's error code, or 'timeout' after so many milliseconds. */
 export function connects(name: string, withinMs: number): Promise<string> {
   return new Promise((resolve) => {
-    const connection = createConnection({ path: name.replace(/^@/, '\0') });
+    const connection = createConnection({ path: addressOf(name) });
     const end = (result: string): void => {
       clearTimeout(timer);
       connection.destroy();
@@ -62,7 +65,7 @@ export async function reached(
 ): Promise<UnixListener | undefined> {
   if (listeners.length < 2) return listeners[0];
   const before = connectionsOf(proc, name);
-  const connection = createConnection({ path: name });
+  const connection = createConnection({ path: addressOf(name) });
   try {
     await once(connection, 'connect', { signal: AbortSignal.timeout(withinMs) });
     const after = connectionsOf(proc, name);

@@ -3,12 +3,13 @@ import type { StateEvent } from '../wire/messages.ts';
 import type { AvailabilityGate } from './availability.ts';
 
 type Details = Omit<StateEvent['details'], 'stage'>;
+type Lasting = Omit<Details, 'sessions'>;
 
 /** What is known of the token, for reports and the log: from its processes, the earlier ones included. */
 export class TokenRecord {
   readonly #modulePath: string;
   /** Of an earlier process, until its successor says something. */
-  #details: Details = {};
+  #details: Lasting = {};
   #sessions: TokenReport['sessions'];
   #lastGood: number | undefined;
   #lastError: TokenReport['lastError'];
@@ -24,9 +25,10 @@ export class TokenRecord {
     return { partition: token?.label, serial: token?.serial, profile };
   }
 
-  learn(details: Details): void {
+  /** @param details what a process says of itself and its token; what it leaves out is as before. */
+  learn({ sessions, ...details }: Details): void {
     this.#details = { ...this.#details, ...details };
-    if (details.sessions !== undefined) this.#sessions = details.sessions;
+    if (sessions !== undefined) this.#sessions = sessions;
   }
 
   /** The sessions of now; undefined while the process has no token. */
@@ -39,21 +41,21 @@ export class TokenRecord {
     this.#lastGood = now;
   }
 
+  /** @param message what failed, in the operator's words. */
   failed(message: string): void {
     this.#lastError = { at: new Date().toISOString(), message };
   }
 
+  /** @param gate the token's state and the reason for it. */
   report(gate: AvailabilityGate, process: TokenReport['process']): TokenReport {
-    const { module, token, profile } = this.#details;
     return {
       state: gate.state,
       reason: gate.reason,
       ...(gate.stage === undefined ? {} : { stage: gate.stage }),
       since: gate.since.toISOString(),
       process,
-      module: module ?? { path: this.#modulePath },
-      ...(token === undefined ? {} : { token }),
-      ...(profile === undefined ? {} : { profile }),
+      module: { path: this.#modulePath },
+      ...this.#details,
       ...(this.#sessions === undefined ? {} : { sessions: this.#sessions }),
       ...(this.#lastError === undefined ? {} : { lastError: this.#lastError }),
       ...(this.#lastGood === undefined

@@ -39,9 +39,10 @@ function valueBytes({ scheme, data }: CryptoRequest): number {
  * A ciphertext failed: is it the ciphertext, or the token? The ciphertext only when it fails again and again on one
  * session on which the key's id came out right first, and between the failures known answers of the same length open.
  *
- * @param checkId computes the key's id on the session and says whether it is the header's.
  * Throws OperationError 'deadline' as soon as nobody waits for the verdict: forged ciphertexts with short deadlines would
  * keep sessions from those who wait.
+ *
+ * @param checkId computes the key's id on the session and says whether it is the header's.
  */
 export async function judge(
   session: Session,

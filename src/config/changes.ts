@@ -33,6 +33,19 @@ export function describeChanges(old: Config, next: Config): ConfigChanges {
   return { live, needsRestart: [...reported].filter((property) => !live.includes(property)) };
 }
 
+/** `next` as far as a running service can follow it: what needs a restart stays as it is in `running`. */
+export function asFarAsLive(running: Config, next: Config): Config {
+  const listeners = running.listeners.map((old) => {
+    const wanted = next.listeners.find(({ name }) => name === old.name) ?? old;
+    const tls = old.tls === undefined ? undefined : (wanted.tls ?? old.tls);
+    const { name, endpoint, mode, allowUnprotected } = old;
+    const { apis, patienceMs } = wanted;
+    return { name, endpoint, mode, allowUnprotected, apis, patienceMs, ...(tls === undefined ? {} : { tls }) };
+  });
+  const { stateDir, controlSocket, token, health } = running;
+  return { ...next, listeners, stateDir, controlSocket, token, health };
+}
+
 type Flat = ReadonlyMap<string, string>;
 
 function flatten(config: Config): Flat {
@@ -46,6 +59,7 @@ function flatten(config: Config): Flat {
     'token.login': token.login,
     'token.pin_file': token.pinFile,
     'token.pin_file_newline': token.pinFileNewline,
+    'token.init_args': token.initArgs,
     'token.profile': token.profile,
     'token.sessions': token.sessions,
     'token.vendor_timeout': token.vendorTimeoutMs,
@@ -85,13 +99,21 @@ function flatten(config: Config): Flat {
   return new Map(Object.entries(flat).map(([property, value]) => [property, JSON.stringify(value ?? null)]));
 }
 
-function ofListener({ endpoint, apis, tls, mode, patienceMs }: ListenerConfig): Record<string, unknown> {
+function ofListener({
+  endpoint,
+  apis,
+  tls,
+  mode,
+  patienceMs,
+  allowUnprotected,
+}: ListenerConfig): Record<string, unknown> {
   return {
     '': 'listed',
     '.endpoint': endpoint,
     '.apis': [...apis].sort(),
     '.mode': mode,
     '.patience': patienceMs,
+    '.allow_unprotected': allowUnprotected,
     '.tls': tls !== undefined,
     ...(tls === undefined
       ? {}

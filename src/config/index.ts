@@ -1,5 +1,5 @@
 /** Reading kms-plugin.yml: YAML file in, checked and typed configuration out, or every fault at once. */
-export { describeChanges, type ConfigChanges } from './changes.ts';
+export { asFarAsLive, describeChanges, type ConfigChanges } from './changes.ts';
 export { checkConfig, loadConfig, locateService, type ConfigCheck, type ServicePlace } from './load.ts';
 export { ConfigError, describeProblem, type Problem } from './problems.ts';
 export type * from './types.ts';

@@ -1,4 +1,11 @@
-import { ConfigError, describeChanges, describeProblem, loadConfig, type Config } from '../config/index.ts';
+import {
+  asFarAsLive,
+  ConfigError,
+  describeChanges,
+  describeProblem,
+  loadConfig,
+  type Config,
+} from '../config/index.ts';
 import type { ReloadReport } from '../control/index.ts';
 import { FAULTS } from '../errors/index.ts';
 import type { Log } from '../log/index.ts';
@@ -49,7 +56,7 @@ export class Configuration {
   async #exchange(parts: Reloadable): Promise<Omit<ReloadReport, 'at'>> {
     try {
       const next = loadConfig(this.#running.file);
-      const taken = withoutRestart(this.#running, next);
+      const taken = asFarAsLive(this.#running, next);
       const { needsRestart } = describeChanges(taken, next);
       // Certificates can still be refused here, so they come first: all or nothing.
       await parts.api.reload(taken.listeners, taken.limits);
@@ -80,16 +87,4 @@ export class Configuration {
     for (const warning of this.#running.warnings) this.#log.warn(warning, { file });
     this.#log.info('new configuration taken', { file });
   }
-}
-
-/** `next` as far as a running service can follow it. */
-function withoutRestart(running: Config, next: Config): Config {
-  const listeners = running.listeners.map((old) => {
-    const wanted = next.listeners.find(({ name }) => name === old.name) ?? old;
-    const tls = old.tls === undefined ? undefined : (wanted.tls ?? old.tls);
-    const { endpoint, mode } = old;
-    return { ...wanted, endpoint, mode, ...(tls === undefined ? {} : { tls }) };
-  });
-  const { stateDir, controlSocket, token, health } = running;
-  return { ...next, listeners, stateDir, controlSocket, token, health };
 }

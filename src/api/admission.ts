@@ -12,8 +12,8 @@ export class Admission {
   readonly #queue: Applicant[] = [];
 
   /**
-   * @param inFlight calls that run at once.
-   * @param queued calls that wait for a place at once.
+   * @param inFlight - calls that run at once.
+   * @param queued - calls that wait for a place at once.
    */
   constructor(inFlight: number, queued: number) {
     this.#places = inFlight;

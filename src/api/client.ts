@@ -7,7 +7,7 @@ import {
   status as statusCodes,
   type ServiceError,
 } from '@grpc/grpc-js';
-import type { ApiName, ListenerConfig } from '../config/types.ts';
+import type { ApiName, ListenerConfig } from '../config/index.ts';
 import { OUR_CLIENT } from './kubernetes.ts';
 import { loadServiceDefinitions, type ServiceDefinitions } from './protos.ts';
 

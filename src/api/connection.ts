@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
-import type { ListenerConfig } from '../config/types.ts';
+import type { ListenerConfig } from '../config/index.ts';
 import type { Caller, Core } from './core.ts';
 import { type HealthWatchers, healthService } from './health.ts';
 import { type ServiceDefinitions, SERVICE_NAMES } from './protos.ts';
@@ -31,7 +31,7 @@ export class Connection implements Caller {
   readonly #server: Server;
   readonly #stream: Socket;
 
-  /** @param accepted `performance.now()` of its accept. */
+  /** @param accepted - `performance.now()` of its accept. */
   constructor(services: Services, config: ListenerConfig, stream: Socket, accepted: number) {
     this.#stream = stream;
     const { core, definitions, watchers } = services;

@@ -1,7 +1,7 @@
 import type { handleUnaryCall, sendUnaryData, ServerUnaryCall } from '@grpc/grpc-js';
-import type { LimitsConfig } from '../config/types.ts';
+import type { LimitsConfig } from '../config/index.ts';
 import { KmsError, toKmsError } from '../errors/index.ts';
-import type { Keyring } from '../keyring/types.ts';
+import type { Keyring } from '../keyring/index.ts';
 import type { Log } from '../log/index.ts';
 import { Admission } from './admission.ts';
 import type { Errand } from './errand.ts';
@@ -22,7 +22,7 @@ export interface Caller extends Patient {
 /** A method that needs no HSM: answered from memory, never waits. */
 export interface LocalMethod<Request, Response> {
   /**
-   * @param client what the client calls itself (its user-agent): a stranger's word.
+   * @param client - what the client calls itself (its user-agent): a stranger's word.
    * @throws KmsError
    */
   answer(request: Request, client: string): Response;

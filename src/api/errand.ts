@@ -1,6 +1,6 @@
 import type { Call } from '../call/index.ts';
 import { KmsError } from '../errors/index.ts';
-import type { DecryptResult, EncryptResult, Keyring } from '../keyring/types.ts';
+import type { DecryptResult, EncryptResult, Keyring } from '../keyring/index.ts';
 
 /** What one call wants of the keyring, and who looks after its buffers. */
 export interface Errand<Result> {
@@ -18,8 +18,8 @@ export class EncryptErrand implements Errand<EncryptResult> {
   readonly #plaintext: Buffer;
 
   /**
-   * @param plaintext zeroed on release.
-   * @param limit of the plaintext, in bytes. Throws KmsError 'value-too-large' above it.
+   * @param plaintext - zeroed on release.
+   * @param limit - of the plaintext, in bytes. Throws KmsError 'value-too-large' above it.
    */
   constructor(keyring: Keyring, plaintext: Buffer, limit: number) {
     if (plaintext.length > limit) {
@@ -55,7 +55,7 @@ export class DecryptErrand implements Errand<DecryptResult> {
   readonly #ciphertext: Buffer;
   readonly #expectedKeyId: string | undefined;
 
-  /** @param expectedKeyId v2's key_id. */
+  /** @param expectedKeyId - v2's key_id. */
   constructor(keyring: Keyring, ciphertext: Buffer, expectedKeyId?: string) {
     this.#keyring = keyring;
     this.#ciphertext = ciphertext;

@@ -34,7 +34,7 @@ export class HealthWatchers {
     return !this.#core.closing && this.#core.keyring.health().ok ? 'SERVING' : 'NOT_SERVING';
   }
 
-  /** @param known false: the service is not here and never will be; the protocol wants the stream left open. */
+  /** @param known - false: the service is not here and never will be; the protocol wants the stream left open. */
   watch(stream: WatchStream, known: boolean): void {
     this.#tell(stream, known ? this.state() : 'SERVICE_UNKNOWN');
   }
@@ -66,7 +66,7 @@ export class HealthWatchers {
 
 /**
  * grpc.health.v1, for one connection: the whole server under the empty name, and each service of its listener.
- * @param services full names of the services beside this one.
+ * @param services - full names of the services beside this one.
  */
 export function healthService(
   core: Core,

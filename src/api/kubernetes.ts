@@ -1,5 +1,5 @@
 import { KmsError, toKmsError } from '../errors/index.ts';
-import type { Keyring } from '../keyring/types.ts';
+import type { Keyring } from '../keyring/index.ts';
 
 /** What v2's Status answers. */
 export interface StatusAnswer {
@@ -68,7 +68,7 @@ export function checkedByApiServer({ version, healthz, keyId }: StatusAnswer): r
 export class StatusAskers {
   readonly #last = new Map<string, StatusAsked>();
 
-  /** @param client a stranger's word: what could disturb a terminal or a log is left out. */
+  /** @param client - a stranger's word: what could disturb a terminal or a log is left out. */
   asked(listener: string, client: string): void {
     if (client.startsWith(`${OUR_CLIENT} `)) return;
     const named = client.replace(/[^\x20-\x7e]/g, '').slice(0, LONGEST_CLIENT);

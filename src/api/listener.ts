@@ -1,5 +1,5 @@
 import { createServer, type Server, type Socket } from 'node:net';
-import type { ListenerConfig } from '../config/types.ts';
+import type { ListenerConfig } from '../config/index.ts';
 import { FAULTS } from '../errors/index.ts';
 import type { Log } from '../log/index.ts';
 import { claimSocket, type SocketClaim } from '../socket/index.ts';
@@ -33,8 +33,8 @@ export class Listener {
   #emptied: (() => void) | undefined;
 
   /**
-   * @param certificate given exactly when the listener has TLS.
-   * @param mayEnter whether one more connection is within the limit.
+   * @param certificate - given exactly when the listener has TLS.
+   * @param mayEnter - whether one more connection is within the limit.
    */
   constructor(
     config: ListenerConfig,

@@ -1,6 +1,6 @@
 import { CallEnd } from '../call/index.ts';
 import { KmsError, toKmsError } from '../errors/index.ts';
-import type { Keyring } from '../keyring/types.ts';
+import type { Keyring } from '../keyring/index.ts';
 import type { Admission, Applicant } from './admission.ts';
 import type { Errand } from './errand.ts';
 import type { Listed } from './runs.ts';
@@ -50,7 +50,7 @@ export class Run<Result> implements Applicant, Waiter, Listed {
   #unsettled = 0;
   #lastFailure: KmsError | undefined;
 
-  /** @param clientDeadline in `performance.now()` milliseconds, or Infinity. */
+  /** @param clientDeadline - in `performance.now()` milliseconds, or Infinity. */
   constructor(
     hall: RunHall,
     patient: Patient,

@@ -1,4 +1,4 @@
-import type { LimitsConfig, ListenerConfig } from '../config/types.ts';
+import type { LimitsConfig, ListenerConfig } from '../config/index.ts';
 import type { Log } from '../log/index.ts';
 import type { Services } from './connection.ts';
 import { Core } from './core.ts';

@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import tls from 'node:tls';
-import type { ListenerTls } from '../config/types.ts';
+import type { ListenerTls } from '../config/index.ts';
 import type { Log } from '../log/index.ts';
 
 /** A certificate chain with its private key, found to fit each other. */

@@ -1,13 +1,13 @@
-import type { ApiName, LimitsConfig, ListenerConfig } from '../config/types.ts';
+import type { ApiName, LimitsConfig, ListenerConfig } from '../config/index.ts';
 import type { StatusName } from '../errors/index.ts';
-import type { Keyring } from '../keyring/types.ts';
+import type { Keyring } from '../keyring/index.ts';
 import type { Log } from '../log/index.ts';
 import type { KubernetesReport } from './kubernetes.ts';
 
 /** One listener as operators see it. */
 export interface ListenerReport {
   readonly name: string;
-  /** As configured: a path or unix:///@name. */
+  /** As configured: a path or `unix:///@name`. */
   readonly endpoint: string;
   readonly apis: readonly string[];
   readonly tls: boolean;

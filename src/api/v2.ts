@@ -1,6 +1,6 @@
 import type { UntypedServiceImplementation } from '@grpc/grpc-js';
 import { KmsError } from '../errors/index.ts';
-import type { DecryptResult, EncryptResult } from '../keyring/types.ts';
+import type { DecryptResult, EncryptResult } from '../keyring/index.ts';
 import { type Caller, type Core, NOTHING } from './core.ts';
 import { DecryptErrand, EncryptErrand } from './errand.ts';
 import { statusAnswer } from './kubernetes.ts';

@@ -1,4 +1,4 @@
-import type { Availability, Keyring } from '../keyring/types.ts';
+import type { Availability, Keyring } from '../keyring/index.ts';
 
 /** A call of a patient connection that waits for the token or for a key. */
 export interface Waiter {
@@ -26,7 +26,7 @@ export class WaitingRoom {
   #ticker: NodeJS.Timeout | undefined;
   #wakeup: NodeJS.Immediate | undefined;
 
-  /** @param room calls that wait at once. */
+  /** @param room - calls that wait at once. */
   constructor(keyring: Keyring, room: number) {
     this.#keyring = keyring;
     this.#room = room;

@@ -15,8 +15,8 @@ export class Backlog {
   #gap = 0;
 
   /**
-   * @param mostBytes that are held, those being written included.
-   * @param lostLine what stands for so many lines that were not taken.
+   * @param mostBytes - that are held, those being written included.
+   * @param lostLine - what stands for so many lines that were not taken.
    */
   constructor(mostBytes: number, lostLine: (lines: number) => string) {
     this.#mostBytes = mostBytes;
@@ -32,7 +32,7 @@ export class Backlog {
     return this.#lines.length;
   }
 
-  /** @param line of ASCII. @returns whether there was room for it. */
+  /** @param line - of ASCII. @returns whether there was room for it. */
   offer(line: string): boolean {
     if (this.#waiting + this.#taken + line.length > this.#mostBytes) {
       this.#gap++;

@@ -48,7 +48,7 @@ export class CurrentDataKey {
   /** `performance.now()` from which on a successor is made beforehand. */
   #renewFrom = Infinity;
 
-  /** @param make makes and seals one; its buffer is taken over. */
+  /** @param make - makes and seals one; its buffer is taken over. */
   constructor(make: (key: SealingKey, call: Call) => Promise<NewDataKey>) {
     this.#make = make;
   }

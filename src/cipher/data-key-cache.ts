@@ -59,7 +59,7 @@ export class DataKeyCache {
   /**
    * Runs `use` with the opened data key, at once on a hit. `use` must not keep it: it is zeroed some time after. A kept
    * data key with which `use` fails is opened anew: that a value was changed must be proven, and memory may be damaged.
-   * @param open asks the HSM; its buffer is taken over.
+   * @param open - asks the HSM; its buffer is taken over.
    */
   async use<T>(
     sealed: SealedDataKey,

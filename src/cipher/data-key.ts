@@ -42,7 +42,7 @@ export const dataKeyAssociatedData = (keyId: string, innerScheme: TokenScheme): 
 /** The sealed data key alone: the body that the token made of it. */
 export const sealedPart = ({ prefix }: SealedDataKey): Buffer => prefix.subarray(SEALED_AT);
 
-/** @param sealed what the token made of a data key, with `dataKeyAssociatedData`. */
+/** @param sealed - what the token made of a data key, with `dataKeyAssociatedData`. */
 export function sealedDataKey(keyId: string, innerScheme: TokenScheme, sealed: Buffer): SealedDataKey {
   const lengths = Buffer.alloc(2);
   lengths.writeUInt16BE(sealed.length);

@@ -23,7 +23,7 @@ export interface ConfigCheck {
  * Reads and checks the configuration file and everything that it names. Nothing is made, changed, locked or connected
  * to; of the PIN file only the size and the last byte are read.
  *
- * @throws {ConfigError} with all problems, in the order of the file's lines.
+ * @throws ConfigError with all problems, in the order of the file's lines.
  */
 export function loadConfig(file: string): Config {
   const { config, problems, warnings } = checkConfig(file);
@@ -54,7 +54,7 @@ export interface ServicePlace {
  * Reads only where the service's state and control socket are, for commands that ask a running service: one whose
  * certificate has run out, or whose file has been edited badly since, can still be asked.
  *
- * @throws {ConfigError} when the file cannot be read or those two settings are at fault.
+ * @throws ConfigError when the file cannot be read or those two settings are at fault.
  */
 export function locateService(file: string): ServicePlace {
   const sheet = sheetFor(file);

@@ -38,7 +38,7 @@ export class ControlClient {
   readonly #socket: string;
   readonly #deadlineMs: number;
 
-  /** @param socket the configuration's control_socket. */
+  /** @param socket - the configuration's control_socket. */
   constructor(socket: string, deadlineMs = CLIENT_DEADLINE_MS) {
     this.#socket = socket;
     this.#deadlineMs = deadlineMs;

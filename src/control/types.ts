@@ -69,7 +69,7 @@ export interface ControlHandlers {
   createKey(label: string): Promise<CreatedKey>;
   /** Looks on the token for the keys under a label, listed or not. */
   inspectKey(label: string): Promise<KeyReport>;
-  /** @param forMs after this many milliseconds the configured level comes back. */
+  /** @param forMs - after this many milliseconds the configured level comes back. */
   setLogLevel(level: LogLevel, forMs: number | undefined): LogLevelReport;
   pins(): Promise<readonly PinRecord[]>;
   /** Forgets what is remembered of PINs, of one token (by serial) or of all, and tries the token again. */

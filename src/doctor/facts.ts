@@ -71,7 +71,7 @@ export class Facts {
   readonly ends: number;
   readonly #known = new Map<string, unknown>();
 
-  /** @param withinMs how long everything may take. */
+  /** @param withinMs - how long everything may take. */
   constructor(configFile: string, around: Surroundings, withinMs: number) {
     this.configFile = configFile;
     this.around = around;
@@ -156,7 +156,7 @@ export class Facts {
     });
   }
 
-  /** Who listens on a Unix socket: a path, or an abstract name with a leading "@". */
+  /** Who listens on a Unix socket: a path, or an abstract name with a leading `@`. */
   listenersAt(name: string): readonly UnixListener[] {
     return this.#once(`listening ${name}`, () => unixListeners(this.around.proc, name));
   }

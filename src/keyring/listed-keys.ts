@@ -61,7 +61,7 @@ export interface SealingChoice {
  * Chooses the key that encrypts. Of two under one label `key_id` chooses; without it Encrypt is refused, since half of
  * the hosts would write under one and half under the other.
  *
- * @param remembered the id that was written before under this label: a change of profile must not change it.
+ * @param remembered - the id that was written before under this label: a change of profile must not change it.
  * Throws KmsError 'key-missing', 'key-ambiguous', 'key-unable'.
  */
 export function chooseSealingKey(

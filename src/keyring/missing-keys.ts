@@ -46,7 +46,7 @@ export class MissingKeys {
     return create && keyId === undefined && memory.trustworthy && !memory.knows(label);
   }
 
-  /** @param missing entries that the token holds no key for; none, also while the token is away, ends the looking. */
+  /** @param missing - entries that the token holds no key for; none, also while the token is away, ends the looking. */
   look(missing: readonly KeyConfig[]): void {
     clearTimeout(this.#timer);
     this.#wanted = missing;

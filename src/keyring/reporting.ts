@@ -14,7 +14,7 @@ export interface ReportSources {
   readonly sealing: SealingChoice | KmsError;
 }
 
-/** @param searched false while the token has not been searched for this configuration yet: what is missing is not known. */
+/** @param searched - false while the token has not been searched for this configuration yet: what is missing is not known. */
 export function keyReport(
   config: KeyConfig,
   found: readonly ListedKey[],

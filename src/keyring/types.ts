@@ -42,7 +42,7 @@ export interface Keyring {
   encrypt(plaintext: Buffer, call: Call): Promise<EncryptResult>;
   /**
    * Decrypts with the key that the header names.
-   * @param expectedKeyId v2's key_id: checked against the header before the HSM is asked ('key-id-mismatch').
+   * @param expectedKeyId - v2's key_id: checked against the header before the HSM is asked ('key-id-mismatch').
    */
   decrypt(ciphertext: Buffer, call: Call, expectedKeyId?: string): Promise<DecryptResult>;
   /**

@@ -9,9 +9,9 @@ export class Repeats<Line> {
   readonly #windows = new Map<string, Window<Line>>();
 
   /**
-   * @param emit writes a line; `leftOut` is how many of its kind were left out before it.
-   * @param windowMs one line of a kind in this time.
-   * @param mostKinds kinds watched at once; the rest share one window, so that memory is bounded.
+   * @param emit - writes a line; `leftOut` is how many of its kind were left out before it.
+   * @param windowMs - one line of a kind in this time.
+   * @param mostKinds - kinds watched at once; the rest share one window, so that memory is bounded.
    */
   constructor(emit: (line: Line, leftOut: number) => void, windowMs: number, mostKinds = 500) {
     this.#emit = emit;

@@ -20,7 +20,7 @@ export class Durations {
 
   /**
    * The series of a histogram in Prometheus' text format 0.0.4; none before the first call.
-   * @param labels e.g. `api="v2",method="Decrypt"`.
+   * @param labels - e.g. `api="v2",method="Decrypt"`.
    */
   lines(name: string, labels: string): string[] {
     let total = 0;

@@ -18,7 +18,7 @@ export interface Metrics {
   page(snapshot: Snapshot): Promise<string>;
 }
 
-/** @param listeners whose methods are on the page before their first call. */
+/** @param listeners - whose methods are on the page before their first call. */
 export function createMetrics(listeners: readonly ListenerConfig[]): Metrics {
   const registry = new Registry();
   const calls = new CallMetrics(registry);

@@ -27,7 +27,7 @@ export class RecentCalls implements CallObserver {
     latencies: new Latencies(),
   }));
 
-  /** @param now milliseconds of a clock that is never set back. */
+  /** @param now - milliseconds of a clock that is never set back. */
   constructor(now: () => number = () => performance.now()) {
     this.#now = now;
     this.#started = now();

@@ -79,7 +79,7 @@ export class Observation implements CallObserver {
     return { contentType: this.#metrics.contentType, text };
   }
 
-  /** @param milliseconds for the audit trail's last lines. */
+  /** @param milliseconds - for the audit trail's last lines. */
   async close(milliseconds: number): Promise<void> {
     this.#readiness.close();
     await this.audit.close(milliseconds);

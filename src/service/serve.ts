@@ -21,7 +21,7 @@ const LAST_LINES_MS = 250;
  * log, token and keyring begun in the background, control socket, health port, listeners. The token process takes longest to
  * be ready, so it starts as early as it may, and what serves (gRPC, HTTP, metrics) is loaded while it does.
  *
- * @param parts instead of the token and the keyring; for tests.
+ * @param parts - instead of the token and the keyring; for tests.
  * @returns the exit status once the service has stopped.
  * @throws ConfigError when the configuration is faulty; StartError, SocketError when it cannot begin.
  */

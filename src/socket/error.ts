@@ -8,7 +8,7 @@ export type SocketTrouble = 'in-use' | 'not-a-socket' | 'no-directory' | 'locked
 /** A socket that cannot be claimed. `message` is for operators: what, why, and what to do. */
 export class SocketError extends Error {
   readonly trouble: SocketTrouble;
-  /** The socket's path, or unix:///@name. */
+  /** The socket's path, or `unix:///@name`. */
   readonly endpoint: string;
 
   constructor(trouble: SocketTrouble, endpoint: string, message: string, cause?: unknown) {

@@ -80,7 +80,7 @@ export interface ListItem<T> {
 
 /**
  * A list whose faulty items are left out (they are reported), each with its place.
- * @param emptyMend what to do about an empty list; without it a list may be empty.
+ * @param emptyMend - what to do about an empty list; without it a list may be empty.
  */
 export function list<T>(item: Reader<T>, emptyMend?: string): Reader<readonly ListItem<T>[]> {
   return (value, property, sheet) => {

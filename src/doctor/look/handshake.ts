@@ -12,7 +12,7 @@ export interface Handshake {
   readonly broken: string | undefined;
 }
 
-/** @param socketPath a path, or an abstract name with its leading NUL. */
+/** @param socketPath - a path, or an abstract name with its leading NUL. */
 export function shakeHands(
   socketPath: string,
   host: string,

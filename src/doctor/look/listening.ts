@@ -9,7 +9,7 @@ const ACCEPTS = 0x10000;
 /** TCP_LISTEN in /proc/net/tcp. */
 const TCP_LISTEN = '0A';
 
-/** What a Unix socket is called here and in /proc/net/unix: its path, or an abstract name with a leading "@". */
+/** What a Unix socket is called here and in /proc/net/unix: its path, or an abstract name with a leading `@`. */
 export const socketName = (endpoint: ListenerConfig['endpoint']): string =>
   endpoint.kind === 'path' ? endpoint.path : `@${endpoint.name}`;
 
@@ -30,7 +30,7 @@ interface Row {
   readonly listens: boolean;
 }
 
-/** Who listens under a path, or an abstract name with its leading "@". More than one: only one can be reached by it. */
+/** Who listens under a path, or an abstract name with its leading `@`. More than one: only one can be reached by it. */
 export function unixListeners(proc: string, name: string): readonly UnixListener[] {
   const rows = rowsOf(proc, name).filter(({ listens }) => listens);
   if (rows.length === 0) return [];

@@ -18,7 +18,7 @@ export class AvailabilityGate {
   readonly #listeners = new Set<() => void>();
   #closing = false;
 
-  /** @param limits an absence is hidden for `hideMs`; a start may keep calls waiting for as long as a call may take. */
+  /** @param limits - an absence is hidden for `hideMs`; a start may keep calls waiting for as long as a call may take. */
   constructor(limits: Pick<LimitsConfig, 'hideMs' | 'callDeadlineMs'>) {
     this.#limits = limits;
   }
@@ -50,8 +50,8 @@ export class AvailabilityGate {
   }
 
   /**
-   * @param stage what the reason is about; none when ready.
-   * @param failure what calls fail with unless it is 'starting'.
+   * @param stage - what the reason is about; none when ready.
+   * @param failure - what calls fail with unless it is 'starting'.
    */
   set(state: TokenState, reason: string, stage: TokenStage | undefined, failure: FailureKind = 'token-away'): void {
     this.#stage = stage;
@@ -89,7 +89,7 @@ export class AvailabilityGate {
   /**
    * Resolves when the token is ready. Throws KmsError: the call's own end, or what keeps the token away after a short
    * absence was hidden.
-   * @param firstFailure when this call failed first, if it did (`performance.now()`): its own absence counts from then.
+   * @param firstFailure - when this call failed first, if it did (`performance.now()`): its own absence counts from then.
    */
   async ready(call: Call, firstFailure: number | undefined): Promise<void> {
     for (;;) {

@@ -8,7 +8,7 @@ const AWAY_FROM_MS = 1_000;
 export class Crashes {
   #times: number[] = [];
 
-  /** @param now `performance.now()`. */
+  /** @param now - `performance.now()`. */
   add(now: number): void {
     this.#times = [...this.#recent(now), now];
   }

@@ -33,7 +33,7 @@ export class HangWatch {
   #dead = false;
   #factor = 1;
 
-  /** @param killAfterMs at least so long before it is given up, 30 s by default, and at least twice `vendorTimeoutMs`. */
+  /** @param killAfterMs - at least so long before it is given up, 30 s by default, and at least twice `vendorTimeoutMs`. */
   constructor(vendorTimeoutMs: number, killAfterMs = KILL_MIN_MS) {
     this.#killAfterMs = Math.max(killAfterMs, 2 * vendorTimeoutMs);
   }

@@ -54,7 +54,7 @@ export class PendingRequests {
   }
 
   /**
-   * @param signal when it is aborted the outcome is its reason, and an answer that comes after that is zeroed: it may be a
+   * @param signal - when it is aborted the outcome is its reason, and an answer that comes after that is zeroed: it may be a
    *   plaintext, and nobody waits for it.
    * @returns the id to send it under, never used before, and what becomes of it.
    */

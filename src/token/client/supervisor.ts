@@ -1,5 +1,6 @@
 import { CallEnd, type CallSignal, reasonOf } from '../../call/index.ts';
-import type { LimitsConfig } from '../../config/index.ts';
+import type { LimitsConfig, TokenConfig } from '../../config/index.ts';
+import type { Log } from '../../log/index.ts';
 import type { KeyQuery, TokenKey, TokenReport } from '../types.ts';
 import { FrameType, type Frame } from '../wire/frame.ts';
 import {
@@ -15,7 +16,6 @@ import { Crashes } from './crashes.ts';
 import { HangWatch } from './hang-watch.ts';
 import { PendingRequests, type Outcome } from './pending.ts';
 import { ProcessHandle } from './process-handle.ts';
-import type { TokenOptions } from './token-client.ts';
 import { TokenRecord } from './token-record.ts';
 
 /** How often the watch looks, in milliseconds. */
@@ -29,6 +29,18 @@ const ATTEMPTS: readonly number[] = [3, 4, 8, 16, 40];
 const SPARE_REQUESTS = 64;
 const CLOSE_MS = 2_000;
 const SPAWN_AGAIN_MS = 1_000;
+
+/** What a partition's client needs to know. */
+export interface TokenOptions {
+  readonly config: TokenConfig;
+  readonly stateDir: string;
+  /** The configuration's directory: the token process's working directory. */
+  readonly directory: string;
+  readonly limits: LimitsConfig;
+  readonly log: Log;
+  /** Shortest time in milliseconds after which a token process that does not answer is killed; 30 s by default. */
+  readonly killAfterMs?: number;
+}
 
 /** Keeps one token process alive, kills it when it hangs, starts its successor, and carries frames to and fro. */
 export class Supervisor {

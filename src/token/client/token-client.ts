@@ -1,5 +1,5 @@
 import type { Call } from '../../call/index.ts';
-import type { LimitsConfig, TokenConfig } from '../../config/index.ts';
+import type { LimitsConfig } from '../../config/index.ts';
 import { KmsError } from '../../errors/index.ts';
 import type { Log } from '../../log/index.ts';
 import type { KeyQuery, Token, TokenKey, TokenReport, TokenScheme, TokenState } from '../types.ts';
@@ -8,19 +8,8 @@ import { FrameType } from '../wire/frame.ts';
 import { decodeJson, encodeCryptoRequest, encodeJson, type KeysAnswer, type KeysRequest } from '../wire/messages.ts';
 import { AvailabilityGate } from './availability.ts';
 import type { Outcome } from './pending.ts';
-import { Supervisor } from './supervisor.ts';
+import { Supervisor, type TokenOptions } from './supervisor.ts';
 import { Suspects } from './suspects.ts';
-
-export interface TokenOptions {
-  readonly config: TokenConfig;
-  readonly stateDir: string;
-  /** The configuration's directory: the token process's working directory. */
-  readonly directory: string;
-  readonly limits: LimitsConfig;
-  readonly log: Log;
-  /** Shortest time in milliseconds after which a token process that does not answer is killed; 30 s by default. */
-  readonly killAfterMs?: number;
-}
 
 /** First and longest pause before a request that was lost is sent again, in milliseconds. */
 const RESEND_MIN_MS = 10;

@@ -14,7 +14,7 @@ export class TokenRecord {
   #lastGood: number | undefined;
   #lastError: TokenReport['lastError'];
 
-  /** @param modulePath stands for the module until that has told of itself. */
+  /** @param modulePath - stands for the module until that has told of itself. */
   constructor(modulePath: string) {
     this.#modulePath = modulePath;
   }
@@ -25,7 +25,7 @@ export class TokenRecord {
     return { partition: token?.label, serial: token?.serial, profile };
   }
 
-  /** @param details what a process says of itself and its token; what it leaves out is as before. */
+  /** @param details - what a process says of itself and its token; what it leaves out is as before. */
   learn({ sessions, ...details }: Details): void {
     this.#details = { ...this.#details, ...details };
     if (sessions !== undefined) this.#sessions = sessions;
@@ -36,17 +36,17 @@ export class TokenRecord {
     this.#sessions = sessions;
   }
 
-  /** @param now of a good answer, in `performance.now()` milliseconds. */
+  /** @param now - of a good answer, in `performance.now()` milliseconds. */
   good(now: number): void {
     this.#lastGood = now;
   }
 
-  /** @param message what failed, in the operator's words. */
+  /** @param message - what failed, in the operator's words. */
   failed(message: string): void {
     this.#lastError = { at: new Date().toISOString(), message };
   }
 
-  /** @param gate the token's state and the reason for it. */
+  /** @param gate - the token's state and the reason for it. */
   report(gate: AvailabilityGate, process: TokenReport['process']): TokenReport {
     return {
       state: gate.state,

@@ -8,7 +8,7 @@ export class CkrError extends Error {
   /** The function that answered it, e.g. 'C_Decrypt'. */
   readonly operation: string;
 
-  /** @param message where it is not the module that answered, e.g. the dynamic linker's words. */
+  /** @param message - where it is not the module that answered, e.g. the dynamic linker's words. */
   constructor(operation: string, ckr: string, message = `${operation} answered ${ckr}`) {
     super(message);
     this.name = 'CkrError';

@@ -62,7 +62,7 @@ export class InitLanes {
 
   /**
    * Whether the next Init call should go to a lane. Starts one more lane where all are at work.
-   * @param underWay operations inside the module, this one included.
+   * @param underWay - operations inside the module, this one included.
    */
   pay(underWay: number): boolean {
     if (!this.#slow || this.#broken) return false;

@@ -63,7 +63,7 @@ export class Pkcs11Module {
   #leftOpen = false;
 
   /**
-   * @param initArgs text for C_Initialize, which NSS takes in a field of its own.
+   * @param initArgs - text for C_Initialize, which NSS takes in a field of its own.
    * Throws CkrError when the library cannot be loaded; its message then holds the dynamic linker's words.
    */
   constructor(path: string, initArgs?: string) {

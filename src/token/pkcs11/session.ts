@@ -30,7 +30,7 @@ export class Session {
     this.mechanisms = mechanisms;
   }
 
-  /** @param outBytes room for the output; more than it needs does no harm. */
+  /** @param outBytes - room for the output; more than it needs does no harm. */
   encrypt(mechanism: Mechanism, key: Handle, data: Buffer, outBytes: number): Promise<Buffer> {
     return this.#run('C_Encrypt', mechanism, key, data, Buffer.allocUnsafe(outBytes));
   }

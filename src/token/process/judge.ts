@@ -42,7 +42,7 @@ function valueBytes({ scheme, data }: CryptoRequest): number {
  * Throws OperationError 'deadline' as soon as nobody waits for the verdict: forged ciphertexts with short deadlines would
  * keep sessions from those who wait.
  *
- * @param checkId computes the key's id on the session and says whether it is the header's.
+ * @param checkId - computes the key's id on the session and says whether it is the header's.
  */
 export async function judge(
   session: Session,

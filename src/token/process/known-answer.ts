@@ -19,7 +19,7 @@ export interface KnownAnswer {
 
 /**
  * Has the token seal a random value of so many bytes.
- * @param dataBytes length of its associated data, a header's by default.
+ * @param dataBytes - length of its associated data, a header's by default.
  * Throws CkrError, IvError.
  */
 export async function makeKnownAnswer(

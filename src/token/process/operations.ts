@@ -22,7 +22,7 @@ export class Operations {
   readonly #partition: Partition;
   #distrustUntil: number;
 
-  /** @param afterLoss the token was lost, or could not be reached, a moment ago. */
+  /** @param afterLoss - the token was lost, or could not be reached, a moment ago. */
   constructor(partition: Partition, afterLoss: boolean) {
     this.#partition = partition;
     this.#distrustUntil = afterLoss ? monotonicMs() + DISTRUST_MS : 0;
@@ -75,7 +75,7 @@ export class Operations {
   }
 
   /**
-   * @param judgeIt decides about errors that may be the ciphertext's fault: it returns a plaintext after all, throws an
+   * @param judgeIt - decides about errors that may be the ciphertext's fault: it returns a plaintext after all, throws an
    * OperationError, or returns undefined when the token is to blame.
    */
   async #attempt(

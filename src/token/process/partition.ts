@@ -99,7 +99,7 @@ export class Partition {
   }
 
   /**
-   * @param login is given the session to log in on; it throws what ends the connecting.
+   * @param login - is given the session to log in on; it throws what ends the connecting.
    * Throws CkrError, PartitionError, and what `login` throws.
    */
   static async connect(

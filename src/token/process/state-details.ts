@@ -14,7 +14,7 @@ export function stageOf(thrown: unknown): TokenStage {
   return (thrown instanceof CkrError ? STAGES[thrown.operation] : undefined) ?? 'token';
 }
 
-/** Why an attempt to connect failed, and what to do about it. @param partition as operators call it. */
+/** Why an attempt to connect failed, and what to do about it. @param partition - as operators call it. */
 export function explain(thrown: unknown, partition: string, modulePath: string): string {
   const text = thrown instanceof Error ? thrown.message : String(thrown);
   if (!(thrown instanceof CkrError)) return `partition ${partition}: ${text}`;

@@ -37,7 +37,7 @@ export class Channel {
   #outgoing: Outgoing[] = [];
   #closed = false;
 
-  /** @param source a socket, or the descriptor of one: that is read without a buffer of its own for each read. */
+  /** @param source - a socket, or the descriptor of one: that is read without a buffer of its own for each read. */
   constructor(source: Socket | { readonly fd: number }, events: ChannelEvents) {
     this.#onFrame = (frame) => events.frame(frame);
     this.#onBroken = (reason) => events.broken(reason);
@@ -49,8 +49,8 @@ export class Channel {
   }
 
   /**
-   * @param parts the payload's pieces in order; they must stay untouched until `onSent`.
-   * @param onSent called when the kernel has taken them: the moment to zero what was secret.
+   * @param parts - the payload's pieces in order; they must stay untouched until `onSent`.
+   * @param onSent - called when the kernel has taken them: the moment to zero what was secret.
    */
   send(type: FrameType, id: number, parts: readonly Buffer[], onSent?: () => void): void {
     if (this.#closed) {

@@ -18,6 +18,7 @@ import path from 'node:path';
 import test, { describe } from 'node:test';
 import { parse } from 'yaml';
 import { compile, packageFiles } from './vm/compile.ts';
+import { links } from './vm/links.ts';
 import { Vm, type Ran } from './vm/vm.ts';
 import { file, files, root } from './render.ts';
 import { properties, tls, type HsmName } from './properties.ts';
@@ -531,3 +532,5 @@ describe('other HSMs, with SoftHSM2 standing in for the vendor\u2019s library', 
       }));
   }
 });
+
+links();

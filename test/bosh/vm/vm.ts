@@ -54,6 +54,10 @@ export class Vm {
     for (const part of ['jobs/bpm/bin', 'packages', 'data', 'sys/run', 'sys/log', ...(disk ? ['store'] : [])]) {
       mkdirSync(path.join(vcap, part), { recursive: true });
     }
+    // As the agent leaves them: a file system in memory whose root everybody may write, and one directory for vcap to read.
+    chmodSync(path.join(vcap, 'sys/run'), 0o1777);
+    chownSync(path.join(vcap, 'sys/log'), 0, VCAP);
+    chmodSync(path.join(vcap, 'sys/log'), 0o750);
     mkdirSync(path.join(directory, 'opt'));
     copyFileSync(path.join(import.meta.dirname, 'bpm'), path.join(vcap, 'jobs/bpm/bin/bpm'));
     writeFileSync(
@@ -157,6 +161,13 @@ export class Vm {
         chownSync(at, 0, VCAP);
         if (at !== file) chmodSync(at, 0o750);
       }
+    }
+    // The agent makes these for every job that has none yet.
+    for (const at of ['sys/log', 'sys/run', 'data'].map((parent) => path.join(this.vcap, parent, job))) {
+      if (existsSync(at)) continue;
+      mkdirSync(at);
+      chmodSync(at, 0o770);
+      chownSync(at, 0, VCAP);
     }
   }
 

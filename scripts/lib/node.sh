@@ -26,18 +26,14 @@ node_packages() {
   printf '%s\n' "$lock" >"$node_stamp"
 }
 
-# pkcs11js: three C++ files against the pinned Node's own headers, as its binding.gyp would have them.
+# pkcs11js with our function beside its own, against the pinned Node's headers; again when a source of ours is newer.
 addon() {
-  local here=$root/node_modules/pkcs11js
-  [ ! -f "$here/build/Release/pkcs11.node" ] || return 0
+  local made=$root/node_modules/pkcs11js/build/Release/pkcs11.node source=$root/src/token/pkcs11/operation.cpp
+  if [ "$made" -nt "$source" ] && [ "$made" -nt "$root/scripts/lib/addon.sh" ]; then return; fi
   need g++=g++ libc6-dev
   say "Compiling pkcs11js"
-  mkdir -p "$here/build/Release"
-  cd "$here" || exit
-  quietly 'the compilation of pkcs11js' g++ -std=c++17 -O2 -fPIC -shared -pthread -DNAPI_DISABLE_CPP_EXCEPTIONS \
-    -I"$node_home/include/node" -Iincludes src/dl.cpp src/common.cpp src/main.cpp -o build/Release/pkcs11.node.new
-  mv build/Release/pkcs11.node.new build/Release/pkcs11.node
-  cd "$root" || exit
+  mkdir -p "$(dirname "$made")"
+  quietly 'the compilation of pkcs11js' bash "$root/scripts/lib/addon.sh" "$root/node_modules/pkcs11js" "$source" "$node_home" "$made"
 }
 
 # dist/, made anew only when something that it is made of is newer.

@@ -63,5 +63,6 @@ release_layout() {
   cp "$root/scripts/lib/init-token.mjs" "$source/trial/"
   cp "$root/LICENSE" "$source/"
   cp -R "$root"/node_modules/pkcs11js/{index.js,package.json,LICENSE,src,includes} "$source/pkcs11js/"
+  cp "$root/src/token/pkcs11/operation.cpp" "$root/scripts/lib/addon.sh" "$source/pkcs11js/"
   find "$source" -type d -exec chmod 0755 {} + -o -type f -exec chmod 0644 {} +
 }

@@ -79,7 +79,7 @@ const TOKEN = {
   init_args: optional(textual((written) => written)),
   environment: withDefault(mapping(variable), new Map<string, string>()),
   profile: withDefault(oneOf('auto', 'gcm', 'cloudhsm', 'luna-fips', 'nshield-fips', 'cbc-hmac'), 'auto'),
-  sessions: withDefault(integer(1, 1024), 16),
+  sessions: withDefault(integer(1, 128), 16),
   vendor_timeout: withDefault(duration('1s', '10m'), 20_000),
 };
 

@@ -8,8 +8,9 @@ import { Channel } from '../wire/channel.ts';
 import type { Frame } from '../wire/frame.ts';
 import { captureOutput } from './output-capture.ts';
 
-/** Threads for calls inside the module, beyond one for each session: files and scrypt use the same pool. */
+/** Threads beyond one for each session, which its operation waits in: files and scrypt use the same pool. */
 const SPARE_THREADS = 4;
+const MOST_THREADS = 128;
 
 /** Requests come and go at once: a young generation that is small costs nothing here, and keeps the peak of memory low. */
 const NODE_FLAGS = ['--max-semi-space-size=1'];
@@ -61,7 +62,7 @@ export class ProcessHandle {
         ...(process.env['HOME'] === undefined ? {} : { HOME: process.env['HOME'] }),
         ...MALLOC_ENVIRONMENT,
         ...config.environment,
-        UV_THREADPOOL_SIZE: String(Math.min(1024, config.sessions + SPARE_THREADS)),
+        UV_THREADPOOL_SIZE: String(Math.min(MOST_THREADS, config.sessions + SPARE_THREADS)),
       },
       // The fourth is the socketpair. stdin and stdout are not used: a vendor's library may print.
       stdio: ['ignore', 'pipe', 'pipe', 'pipe'],

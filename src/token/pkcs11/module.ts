@@ -1,6 +1,5 @@
 import pkcs11js from 'pkcs11js';
 import { CkrError, toCkrError } from './ckr.ts';
-import { InitLanes } from './init-lanes.ts';
 
 export type Handle = Buffer;
 export type Mechanism = pkcs11js.Mechanism;
@@ -49,14 +48,14 @@ export const handleToNumber = (handle: Handle): number => Number(handle.readBigU
 
 /**
  * A loaded PKCS#11 module: thin, typed, every failure a CkrError. The only file that touches pkcs11js, together with
- * `session.ts`. Functions without "Async" block this process for as long as the vendor's library takes.
+ * `operation.ts`. Functions without "Async" block this process for as long as the vendor's library takes.
  */
 export class Pkcs11Module {
   readonly path: string;
   readonly native = new pkcs11js.PKCS11();
-  readonly lanes: InitLanes;
   /** Cryptographic operations inside the module, on whatever thread: it must not be finalized under them. */
-  operations = 0;
+  #operations = 0;
+  #ended = 0;
   readonly #initArgs: string | undefined;
   #initialized = false;
   /** A session could not be closed, and may be open still. */
@@ -68,13 +67,28 @@ export class Pkcs11Module {
    */
   constructor(path: string, initArgs?: string) {
     this.path = path;
-    this.lanes = new InitLanes(path);
     this.#initArgs = initArgs;
     call('dlopen', () => this.native.load(path));
   }
 
   get initialized(): boolean {
     return this.#initialized;
+  }
+
+  /** How many operations are inside the module, and how many have come back from it. */
+  get progress(): { readonly inside: number; readonly ended: number } {
+    return { inside: this.#operations, ended: this.#ended };
+  }
+
+  /** Runs an operation that a thread of the pool makes. */
+  async inside<T>(operation: () => Promise<T>): Promise<T> {
+    this.#operations++;
+    try {
+      return await operation();
+    } finally {
+      this.#operations--;
+      this.#ended++;
+    }
   }
 
   /** C_Initialize with CKF_OS_LOCKING_OK, since several threads call (section 5.4); without arguments where that is refused. */
@@ -96,7 +110,7 @@ export class Pkcs11Module {
 
   /** Throws CkrError; without calling the module while an operation is inside, on whatever thread. */
   finalize(): void {
-    if (this.operations > 0) throw new CkrError('C_Finalize', 'CKR_OPERATION_ACTIVE');
+    if (this.#operations > 0) throw new CkrError('C_Finalize', 'CKR_OPERATION_ACTIVE');
     this.#initialized = false;
     call('C_Finalize', () => this.native.C_Finalize());
     this.#leftOpen = false;
@@ -161,7 +175,7 @@ export class Pkcs11Module {
    * closes all of them, so nobody may use one; not done while an operation is inside. Never throws.
    */
   closeLeftOpen(slot: Handle): void {
-    if (!this.#leftOpen || this.operations > 0) return;
+    if (!this.#leftOpen || this.#operations > 0) return;
     try {
       this.native.C_CloseAllSessions(slot);
       this.#leftOpen = false;
@@ -211,12 +225,9 @@ export class Pkcs11Module {
   }
 
   async generateKey(session: Handle, mechanism: number, template: Template): Promise<Handle> {
-    this.operations++;
-    try {
-      return await callAsync('C_GenerateKey', () => this.native.C_GenerateKeyAsync(session, { mechanism }, template));
-    } finally {
-      this.operations--;
-    }
+    return this.inside(() =>
+      callAsync('C_GenerateKey', () => this.native.C_GenerateKeyAsync(session, { mechanism }, template)),
+    );
   }
 }
 

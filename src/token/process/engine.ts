@@ -47,6 +47,8 @@ export class Engine {
   #notes: string[] = [];
   /** Operations inside the module: it must not be finalized under them. */
   #inside = 0;
+  /** Operations that had come back when `moves` was asked last. */
+  #endedBefore = 0;
 
   constructor(settings: OpenRequest, events: EngineEvents) {
     this.#settings = settings;
@@ -98,6 +100,17 @@ export class Engine {
   get sessions(): { readonly open: number; readonly limit: number } {
     const pool = this.#partition?.pool;
     return { open: pool?.open ?? 0, limit: pool?.limit ?? 0 };
+  }
+
+  /**
+   * False where an operation hangs in the module while it connects: nothing came back since this was asked last. Nobody waits
+   * for such an operation by a request of his own, and the main thread is free to say that it is alive.
+   */
+  moves(): boolean {
+    const { inside, ended } = this.#module?.progress ?? { inside: 0, ended: 0 };
+    const stands = this.#connecting && inside > 0 && ended === this.#endedBefore;
+    this.#endedBefore = ended;
+    return !stands;
   }
 
   /** Gives sessions back to the HSM, unless a call is still inside the module. */

@@ -106,6 +106,7 @@ class TokenProcess {
     });
     this.#engine.start();
     setInterval(() => {
+      if (this.#engine?.moves() === false) return;
       const alive: AliveEvent = {
         alive: true,
         ...(this.#engine === undefined ? {} : { sessions: this.#engine.sessions }),

@@ -43,7 +43,7 @@ async function damage(host: Host, ciphertext: Buffer): Promise<void> {
 
 async function callers(host: Host): Promise<void> {
   await Promise.all(
-    Array.from({ length: 8 }, async () => {
+    Array.from({ length: 32 }, async () => {
       for (let turn = 0; turn < 10; turn++) {
         const plaintext = randomBytes(80);
         assert.deepEqual(await host.decrypt(await host.encrypt(plaintext)), plaintext);

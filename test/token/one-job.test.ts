@@ -1,6 +1,6 @@
-/** Modules that go to the HSM for C_…Init: threads make those calls side by side, with nothing else changed. */
+/** Modules that go to the HSM for C_…Init: a job of the pool makes it, so as many run at once as there are sessions. */
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Faults, FunctionName } from '../module/index.ts';
@@ -18,7 +18,13 @@ after(() => bench.cleanup());
 const INITS: readonly FunctionName[] = ['C_EncryptInit', 'C_DecryptInit', 'C_SignInit'];
 const slow = { on: INITS, delayUs: 4_000 } as const;
 
-const threads = (host: Host): number => readdirSync(`/proc/${host.token.report().process.pid ?? 0}/task`).length;
+const SESSIONS = 16;
+
+/** Calls that were inside the module of this host's token process at one moment, at most. */
+function mostRunning(host: Host): number {
+  const { pid } = host.token.report().process;
+  return bench.faulty.counts().processes.find((process) => process.pid === pid)?.mostRunning ?? 0;
+}
 
 /** So many calls of each kind at once; every plaintext comes back. */
 async function volley(host: Host, calls: number): Promise<void> {
@@ -42,30 +48,33 @@ describe('slow Init calls', () => {
   for (const { name, faults, keys } of ROWS) {
     const at =
       faults.iv?.at === undefined ? '' : `, IV written by C_${faults.iv.at === 'init' ? 'EncryptInit' : 'Encrypt'}`;
-    test(`go to threads of their own: ${name}${at}`, async () => {
+    test(`run beside each other: ${name}${at}`, async () => {
       bench.faulty.control({ ...faults, rules: [slow] });
       const host = await bench.readyHost({
-        token: { profile: name as 'gcm' },
+        token: { profile: name as 'gcm', sessions: SESSIONS },
         ...(keys === undefined ? {} : { keys }),
       });
-      const before = threads(host);
       await volley(host, 40);
-      assert.ok(threads(host) > before, `${threads(host)} threads, ${before} before`);
-      await volley(host, 40);
+      assert.ok(mostRunning(host) > SESSIONS / 2, `${mostRunning(host)} calls inside the module at once`);
       assert.equal(host.token.report().process.restarts, 0);
     });
   }
 
-  test('stay on the main thread where they are fast', async (t) => {
-    const host = await bench.readyHost();
-    // libuv starts its threads at the first call.
-    await volley(host, 16);
-    const before = threads(host);
-    t.diagnostic(summary(t.name, await underLoad(host, () => undefined, 500, 16)));
-    assert.ok(threads(host) <= before, `${threads(host)} threads, ${before} before`);
-  });
+  for (const [sessions, threads] of [
+    [1, 5],
+    [16, 20],
+    [128, 128],
+  ] as const) {
+    test(`have a thread for each of ${sessions} sessions`, async () => {
+      const host = await bench.readyHost({ token: { sessions } });
+      await volley(host, sessions);
+      const { pid } = host.token.report().process;
+      const environment = readFileSync(`/proc/${pid ?? 0}/environ`, 'utf8').split('\0');
+      assert.ok(environment.includes(`UV_THREADPOOL_SIZE=${threads}`), environment.join(' '));
+    });
+  }
 
-  test('that fail there are tried again elsewhere', async () => {
+  test('that fail are tried again on another session', async () => {
     bench.faulty.control({ rules: [slow] });
     const host = await bench.readyHost();
     await volley(host, 40);
@@ -105,7 +114,7 @@ describe('slow Init calls', () => {
     assert.equal(host.token.report().process.restarts, 1);
   });
 
-  test('a crash in one is a crash of the process: nobody sees an error', async (t) => {
+  test('a crash in one ends the process, and nobody sees an error', async (t) => {
     bench.faulty.control({ rules: [slow] });
     const host = await bench.readyHost();
     await volley(host, 40);

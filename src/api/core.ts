@@ -3,11 +3,12 @@ import type { LimitsConfig } from '../config/index.ts';
 import { KmsError, toKmsError } from '../errors/index.ts';
 import type { Keyring } from '../keyring/index.ts';
 import type { Log } from '../log/index.ts';
+import { guarded } from '../guard/index.ts';
 import { Admission } from './admission.ts';
 import type { Errand } from './errand.ts';
 import { StatusAskers } from './kubernetes.ts';
 import { type CallFacts, Ledger, type MethodTally } from './ledger.ts';
-import { type Patient, Run, type RunHall, shuttingDown } from './run.ts';
+import { type Patient, Run, type RunHall, shuttingDown, type Timed } from './run.ts';
 import { Runs } from './runs.ts';
 import { toGrpcStatus } from './status.ts';
 import type { CallCounts, CallObserver } from './types.ts';
@@ -52,6 +53,7 @@ export class Core implements RunHall {
   readonly admission: Admission;
   readonly waitingRoom: WaitingRoom;
   readonly ledger: Ledger;
+  readonly timeUp: (run: Timed) => void;
   readonly statusAskers = new StatusAskers();
   #limits: LimitsConfig;
   #closing = false;
@@ -68,7 +70,8 @@ export class Core implements RunHall {
     this.version = options.version;
     this.#limits = options.limits;
     this.admission = new Admission(options.limits.inFlight, options.limits.queued);
-    this.waitingRoom = new WaitingRoom(options.keyring, options.limits.queued);
+    this.waitingRoom = new WaitingRoom(options.keyring, options.limits.queued, options.log);
+    this.timeUp = guarded(options.log, "a call's deadline", (run: Timed) => run.timeUp());
     this.ledger = new Ledger(options.log, options.observer);
   }
 
@@ -166,7 +169,11 @@ export class Core implements RunHall {
       const gone = (): void => run.abort(goneReason(call));
       this.#runs.add(run);
       call.on('cancelled', gone);
-      run.begin();
+      try {
+        run.begin();
+      } catch (thrown) {
+        run.abort(toKmsError(thrown));
+      }
     };
   }
 

@@ -1,4 +1,5 @@
 import type { Log } from '../log/index.ts';
+import { guarded } from '../guard/index.ts';
 import { KmsError } from '../errors/index.ts';
 import type { CallCounts, CallObserver, FinishedCall } from './types.ts';
 
@@ -24,12 +25,12 @@ const LONGEST_UID = 128;
 /** Every call is entered here once, when it has ended: counted, logged when it failed, and told to the observer. */
 export class Ledger {
   readonly #log: Log;
-  readonly #observer: CallObserver | undefined;
+  readonly #tell: (call: FinishedCall) => void;
   readonly #tallies: MethodTally[] = [];
 
   constructor(log: Log, observer: CallObserver | undefined) {
     this.#log = log;
-    this.#observer = observer;
+    this.#tell = guarded(log, 'those who look on at calls', (call: FinishedCall) => observer?.finished(call));
   }
 
   tally(api: FinishedCall['api'], method: string): MethodTally {
@@ -82,7 +83,7 @@ export class Ledger {
       uid: facts.uid?.slice(0, LONGEST_UID),
     };
     this.#log.debug('call ended', call as unknown as Record<string, unknown>);
-    this.#observer?.finished(call);
+    this.#tell(call);
   }
 
   /** A client that gives up is its own affair; what is our fault is an error; the rest an operator should hear of. */

@@ -2,7 +2,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import type { ListenerConfig } from '../config/index.ts';
 import { FAULTS } from '../errors/index.ts';
 import type { Log } from '../log/index.ts';
-import { claimSocket, type SocketClaim } from '../socket/index.ts';
+import { claimSocket, type SocketClaim, type Standing } from '../socket/index.ts';
 import { Connection, type Services } from './connection.ts';
 import { kubernetesReport } from './kubernetes.ts';
 import { type Certificate, TlsGate } from './tls.ts';
@@ -100,6 +100,11 @@ export class Listener {
   /** Closes what is left. */
   destroy(): void {
     for (const socket of this.#sockets) socket.destroy();
+  }
+
+  /** What stands under the socket's name; undefined before it is claimed. */
+  standing(): Standing | undefined {
+    return this.#claim?.look();
   }
 
   report(): ListenerReport {

@@ -14,6 +14,11 @@ export interface Patient {
   served(): void;
 }
 
+/** Whose time can be up. */
+export interface Timed {
+  timeUp(): void;
+}
+
 /** What all runs share. */
 export interface RunHall {
   readonly keyring: Keyring;
@@ -21,6 +26,8 @@ export interface RunHall {
   readonly waitingRoom: WaitingRoom;
   /** A call's own time in milliseconds. */
   readonly callDeadlineMs: number;
+  /** Tells a run that its time is up, and catches what that throws. */
+  readonly timeUp: (run: Timed) => void;
   /** Shutting down: nobody starts, nobody waits. */
   readonly closing: boolean;
 }
@@ -33,7 +40,7 @@ type State = 'new' | 'queued' | 'running' | 'waiting' | 'done';
  *
  * new → queued → running → done, and with patience from each of the first three to waiting and back to queued.
  */
-export class Run<Result> implements Applicant, Waiter, Listed {
+export class Run<Result> implements Applicant, Waiter, Listed, Timed {
   place = -1;
   readonly #hall: RunHall;
   readonly #patient: Patient;
@@ -174,10 +181,11 @@ export class Run<Result> implements Applicant, Waiter, Listed {
     this.#until = this.#untilClients ? this.#clientDeadline : until;
     clearTimeout(this.#timer);
     // Whole milliseconds: Node keeps timers of equal length in one list, so one for each call costs next to nothing.
-    this.#timer = setTimeout(() => this.#timeUp(), Math.max(1, Math.ceil(this.#until - performance.now())));
+    this.#timer = setTimeout(this.#hall.timeUp, Math.max(1, Math.ceil(this.#until - performance.now())), this);
   }
 
-  #timeUp(): void {
+  /** Called by the timer alone. */
+  timeUp(): void {
     if (this.#state === 'waiting' && !this.#untilClients) {
       this.#patienceOver();
       return;

@@ -89,6 +89,14 @@ class Server implements ApiServer {
     return this.#listeners.map((listener) => listener.report());
   }
 
+  standings(): ReturnType<ApiServer['standings']> {
+    return this.#listeners.flatMap((listener) => {
+      const standing = listener.standing();
+      const { name, endpoint } = listener.report();
+      return standing === undefined ? [] : [{ name, endpoint, standing }];
+    });
+  }
+
   calls(): CallCounts {
     return this.#services.core.counts();
   }

@@ -2,6 +2,7 @@ import type { ApiName, LimitsConfig, ListenerConfig } from '../config/index.ts';
 import type { StatusName } from '../errors/index.ts';
 import type { Keyring } from '../keyring/index.ts';
 import type { Log } from '../log/index.ts';
+import type { Standing } from '../socket/index.ts';
 import type { KubernetesReport } from './kubernetes.ts';
 
 /** One listener as operators see it. */
@@ -89,5 +90,7 @@ export interface ApiServer {
    */
   shutdown(withinMs: number): Promise<void>;
   listeners(): readonly ListenerReport[];
+  /** What stands under each listener's name now; looks at the file system, and never throws. Empty before `open`. */
+  standings(): readonly { readonly name: string; readonly endpoint: string; readonly standing: Standing }[];
   calls(): CallCounts;
 }

@@ -1,4 +1,6 @@
 import type { Availability, Keyring } from '../keyring/index.ts';
+import type { Log } from '../log/index.ts';
+import { guarded } from '../guard/index.ts';
 
 /** A call of a patient connection that waits for the token or for a key. */
 export interface Waiter {
@@ -22,13 +24,15 @@ export class WaitingRoom {
   readonly #keyring: Keyring;
   readonly #waiters = new Set<Waiter>();
   readonly #unsubscribe: () => void;
+  readonly #wake: () => void;
   #room: number;
   #ticker: NodeJS.Timeout | undefined;
   #wakeup: NodeJS.Immediate | undefined;
 
   /** @param room - calls that wait at once. */
-  constructor(keyring: Keyring, room: number) {
+  constructor(keyring: Keyring, room: number, log: Log) {
     this.#keyring = keyring;
+    this.#wake = guarded(log, 'waking calls that wait', () => this.#retryAll());
     this.#room = room;
     this.#unsubscribe = keyring.onChange(() => this.#wakeSoon());
   }
@@ -45,7 +49,7 @@ export class WaitingRoom {
   enter(waiter: Waiter): boolean {
     if (this.#waiters.size >= this.#room) return false;
     this.#waiters.add(waiter);
-    this.#ticker ??= setInterval(() => this.#wake(), LOOK_AGAIN_MS);
+    this.#ticker ??= setInterval(this.#wake, LOOK_AGAIN_MS);
     return true;
   }
 
@@ -71,7 +75,7 @@ export class WaitingRoom {
     });
   }
 
-  #wake(): void {
+  #retryAll(): void {
     if (isOut(this.#keyring.health().availability)) return;
     for (const waiter of [...this.#waiters]) waiter.retry();
   }

@@ -1,7 +1,8 @@
 import type { AddressInfo } from 'node:net';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { FAILURES, FAULTS } from '../errors/index.ts';
+import { FAULTS } from '../errors/index.ts';
 import type { Log } from '../log/index.ts';
+import { guarded } from '../guard/index.ts';
 import { boundedServer, sendJson, sendText } from './http.ts';
 
 /** One answer about health; `reason` is in the operator's words, "ok" when ok. */
@@ -22,6 +23,8 @@ export interface HealthChecks {
 export interface HealthServer {
   /** Where it listens; undefined while the port is in use by another. */
   address(): AddressInfo | undefined;
+  /** Resolves when the port is open, or the first attempt has failed. */
+  readonly tried: Promise<void>;
   close(): Promise<void>;
 }
 
@@ -39,11 +42,22 @@ export function openHealthServer(
   log: Log,
   retryMs = RETRY_MS,
 ): HealthServer {
-  const server = boundedServer((request, response) => answer(request, response, checks, log), CONNECTIONS);
+  const server = boundedServer(
+    'health port',
+    (request, response) => answer(request, response, checks),
+    CONNECTIONS,
+    log,
+  );
   let retry: NodeJS.Timeout | undefined;
   let failed = false;
+  let firstEnd = (): void => undefined;
+  const tried = new Promise<void>((resolve) => {
+    firstEnd = resolve;
+  });
   const listen = (): void => void server.listen({ host: where.address, port: where.port, exclusive: true });
   server.on('error', (error: NodeJS.ErrnoException) => {
+    // Accepting has failed, not listening.
+    if (server.listening) return;
     failed = true;
     const trouble =
       error.code === 'EADDRINUSE' ? 'is in use by another program' : `cannot be opened (${error.message})`;
@@ -52,16 +66,20 @@ export function openHealthServer(
         'health is not served until it is free: free it, or set health.port. It is tried again by itself',
       { code: FAULTS['health-port'].code },
     );
-    retry = setTimeout(listen, retryMs);
+    retry = setTimeout(guarded(log, 'opening the health port', listen), retryMs);
     retry.unref();
+    firstEnd();
   });
   server.on('listening', () => {
-    if (failed) log.info('the health port is open now', { address: where.address, port: where.port });
+    const { port } = server.address() as AddressInfo;
+    if (failed) log.info('the health port is open now', { address: where.address, port });
     failed = false;
+    firstEnd();
   });
   listen();
   return {
     address: () => (server.listening ? (server.address() as AddressInfo) : undefined),
+    tried,
     close: () => {
       clearTimeout(retry);
       return new Promise((resolve) => {
@@ -72,7 +90,7 @@ export function openHealthServer(
   };
 }
 
-function answer(request: IncomingMessage, response: ServerResponse, checks: HealthChecks, log: Log): void {
+async function answer(request: IncomingMessage, response: ServerResponse, checks: HealthChecks): Promise<void> {
   const send = (status: number, value: unknown): void => sendJson(request, response, status, value);
   const path = (request.url ?? '').split('?', 1)[0];
   if (request.method !== 'GET' && request.method !== 'HEAD') {
@@ -87,13 +105,8 @@ function answer(request: IncomingMessage, response: ServerResponse, checks: Heal
     const both = { liveness: checks.live(), readiness: checks.ready() };
     send(both.liveness.ok && both.readiness.ok ? 200 : 503, both);
   } else if (path === '/metrics' && checks.metrics !== undefined) {
-    checks.metrics().then(
-      ({ contentType, text }) => sendText(request, response, 200, contentType, text),
-      (error: unknown) => {
-        log.error('the metrics cannot be put together', { code: FAILURES.internal.code, error });
-        send(500, { error: { message: 'internal error; the log has the details' } });
-      },
-    );
+    const { contentType, text } = await checks.metrics();
+    sendText(request, response, 200, contentType, text);
   } else {
     send(404, { error: { message: 'there is /healthz, /healthz/liveness, /healthz/readiness and /metrics' } });
   }

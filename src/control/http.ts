@@ -1,4 +1,8 @@
-import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { FAULTS } from '../errors/index.ts';
+import type { Log } from '../log/index.ts';
+import { guarded } from '../guard/index.ts';
+import { Places } from './places.ts';
 
 /** Bodies of requests on the control socket are a label or a level; 16 KiB is plenty. */
 const LARGEST_BODY = 16 * 1024;
@@ -22,8 +26,20 @@ export class HttpError extends Error {
  */
 const STILL_MS = 10_000;
 
-/** An HTTP server that a slow or talkative client cannot hold: bounded headers, connections and times. */
-export function boundedServer(listener: RequestListener, connections: number): Server {
+/** Answers one request; what it throws or rejects with is answered by 500 and goes into the log. */
+export type Answerer = (request: IncomingMessage, response: ServerResponse) => Promise<void> | void;
+
+/**
+ * An HTTP server that a slow or talkative client cannot hold, and that nothing in an answer can end: bounded headers,
+ * connections and times.
+ * @param name - of it, for the log.
+ */
+export function boundedServer(name: string, answer: Answerer, connections: number, log: Log): Server {
+  const places = new Places(connections);
+  const answered = guarded(log, `an answer of the ${name}`, answer, (request, response) => {
+    if (response.headersSent) response.destroy();
+    else sendJson(request, response, 500, { error: { message: 'internal error; the log has the details' } });
+  });
   const server = createServer(
     {
       maxHeaderSize: 8 * 1024,
@@ -32,9 +48,17 @@ export function boundedServer(listener: RequestListener, connections: number): S
       keepAliveTimeout: 5_000,
       connectionsCheckingInterval: 1_000,
     },
-    listener,
+    (request, response) => {
+      places.begin(request, response);
+      answered(request, response);
+    },
   );
-  server.maxConnections = connections;
+  server.on('connection', (socket) => places.enter(socket));
+  // Accepting can fail for a while (too many files are open), while the server goes on listening.
+  server.on('error', (error) => {
+    if (!server.listening) return;
+    log.error(`the ${name} cannot accept a connection: ${error.message}`, { code: FAULTS.accept.code });
+  });
   server.timeout = STILL_MS;
   return server;
 }
@@ -70,10 +94,15 @@ export function sendText(
 export async function readJsonObject(request: IncomingMessage): Promise<Readonly<Record<string, unknown>>> {
   const chunks: Buffer[] = [];
   let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > LARGEST_BODY) throw new HttpError(413, `the request's body is larger than ${LARGEST_BODY} bytes`);
-    chunks.push(chunk);
+  try {
+    for await (const chunk of request as AsyncIterable<Buffer>) {
+      size += chunk.length;
+      if (size > LARGEST_BODY) throw new HttpError(413, `the request's body is larger than ${LARGEST_BODY} bytes`);
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    // A client that hangs up is its own affair, and no fault to log.
+    throw error instanceof HttpError ? error : new HttpError(400, "the request's body did not come whole");
   }
   if (size === 0) return {};
   const value = parsed(Buffer.concat(chunks).toString());

@@ -1,5 +1,5 @@
-import type { IncomingMessage, Server } from 'node:http';
-import { FAILURES, KmsError, toKmsError, type StatusName } from '../errors/index.ts';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { KmsError, toKmsError, type StatusName } from '../errors/index.ts';
 import { LOG_LEVELS, type Log, type LogLevel } from '../log/index.ts';
 import { boundedServer, HttpError, readJsonObject, sendJson } from './http.ts';
 import type { ControlHandlers } from './types.ts';
@@ -33,18 +33,15 @@ const ROUTES: Readonly<Record<string, { readonly GET?: Route; readonly POST?: Ro
  * that fits; what is not a KmsError goes into the log and not into the answer.
  */
 export function createControlServer(handlers: ControlHandlers, log: Log): Server {
-  return boundedServer((request, response) => {
-    answer(request, handlers)
-      .then((value) => sendJson(request, response, 200, value))
-      .catch((thrown: unknown) => {
-        const error = toHttpError(thrown, log);
-        sendJson(request, response, error.status, { error: { message: error.message, code: error.code } });
-      })
-      .catch((thrown: unknown) => {
-        log.error('a control request could not be answered', { code: FAILURES.internal.code, error: thrown });
-        response.destroy();
-      });
-  }, CONNECTIONS);
+  const send = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    try {
+      sendJson(request, response, 200, await answer(request, handlers));
+    } catch (thrown) {
+      const error = toHttpError(thrown, log);
+      sendJson(request, response, error.status, { error: { message: error.message, code: error.code } });
+    }
+  };
+  return boundedServer('control socket', send, CONNECTIONS, log);
 }
 
 async function answer(request: IncomingMessage, handlers: ControlHandlers): Promise<unknown> {

@@ -1,5 +1,6 @@
 import type { LogLevelReport } from '../control/index.ts';
 import type { Logger, LogLevel } from '../log/index.ts';
+import { guarded } from '../guard/index.ts';
 
 /** The log's level: the configured one, or for a while the one that an operator asked for. */
 export class LevelSwitch {
@@ -23,7 +24,10 @@ export class LevelSwitch {
   set(level: LogLevel, forMs: number | undefined): LogLevelReport {
     this.#set(level);
     if (forMs === undefined) return { level };
-    this.#back = setTimeout(() => this.#set(this.#configured), forMs);
+    this.#back = setTimeout(
+      guarded(this.#log, 'setting the log level back', () => this.#set(this.#configured)),
+      forMs,
+    );
     this.#back.unref();
     return { level, until: new Date(Date.now() + forMs).toISOString() };
   }

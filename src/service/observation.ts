@@ -1,4 +1,4 @@
-import type { CallObserver, FinishedCall } from '../api/index.ts';
+import type { ApiServer, CallObserver, FinishedCall } from '../api/index.ts';
 import { AuditTrail } from '../audit/index.ts';
 import type { Config } from '../config/index.ts';
 import type { Health, StatusReport } from '../control/index.ts';
@@ -9,12 +9,13 @@ import type { Token } from '../token/index.ts';
 import { versions } from '../version/index.ts';
 import type { OwnedKeyring } from './hsm-side.ts';
 import { Readiness } from './readiness.ts';
-import { listenersReachable } from './status.ts';
+import { socketsReachable, socketsStand } from './sockets.ts';
 
 /** What the running service looks at when it is asked how it fares. */
 export interface Observed {
   readonly token: Token;
   readonly keyring: OwnedKeyring;
+  api(): Pick<ApiServer, 'standings'>;
   config(): Config;
   status(): StatusReport;
 }
@@ -55,11 +56,12 @@ export class Observation implements CallObserver {
   }
 
   live(): Health {
-    return listenersReachable(this.#observed.config());
+    return socketsStand(this.#observed.api());
   }
 
   ready(): Health {
-    return this.#readiness.ask();
+    const calls = this.#readiness.ask();
+    return calls.ok ? socketsReachable(this.#observed.api()) : calls;
   }
 
   /** The page for Prometheus; asks neither the HSM nor waits for it. */

@@ -3,6 +3,7 @@ import { ownCall, type Call } from '../call/index.ts';
 import type { Health } from '../control/index.ts';
 import { FAILURES, toKmsError, type FailureKind } from '../errors/index.ts';
 import type { Log } from '../log/index.ts';
+import { guarded } from '../guard/index.ts';
 
 /** What readiness is judged from. */
 export interface ReadinessSources {
@@ -57,9 +58,10 @@ export class Readiness implements CallObserver {
     this.#log = log;
     this.#times = { ...TIMES, ...times };
     const { idleMs } = this.#times;
-    this.#idle = setInterval(() => {
+    const lookWhenIdle = guarded(log, 'looking at an idle HSM', () => {
       if (this.#sources.health().ok && performance.now() - this.#lastEvidence() > idleMs) this.#probe();
-    }, idleMs / 3);
+    });
+    this.#idle = setInterval(lookWhenIdle, idleMs / 3);
     this.#idle.unref();
   }
 

@@ -12,6 +12,7 @@ import {
   type StatusReport,
 } from '../control/index.ts';
 import type { Logger } from '../log/index.ts';
+import { guarded } from '../guard/index.ts';
 import { claimSocket, type SocketClaim } from '../socket/index.ts';
 import { clearPins, describePins, type Token } from '../token/index.ts';
 import { LevelSwitch } from './log-level.ts';
@@ -67,6 +68,7 @@ export class Service {
       {
         token: this.#token,
         keyring: this.#keyring,
+        api: () => this.#api,
         config: () => this.#configuration.running,
         status: () => this.#status(),
       },
@@ -97,11 +99,14 @@ export class Service {
     const server = createControlServer(this.#handlers(), this.#log.child('control'));
     this.#control = await claimSocket(server, { kind: 'path', path: controlSocket }, { mode: 0o600 });
     await this.#api.open();
+    // 0 asks for any free port, and the log tells which.
+    if (health.port === 0) await this.#health.tried;
+    const port = this.#health.address()?.port ?? health.port;
     this.#log.info('listening', {
       // An operator's names are values, never keys: the log does not print what stands under "plain" or "secret".
       listeners: this.#api.listeners().map(({ name, endpoint }) => ({ name, endpoint })),
       control_socket: controlSocket,
-      health: `${health.address}:${health.port}`,
+      health: `${health.address}:${port}`,
     });
     // Not before: whoever reads that calls succeed may connect.
     this.#stopWatching = this.#watch();
@@ -149,13 +154,13 @@ export class Service {
   /** One line for each change between ready and not ready; why it is not, the rooms have said. */
   #watch(): () => void {
     let was = false;
-    const look = (): void => {
+    const look = guarded(this.#log, 'telling whether calls succeed', () => {
       const { ok, reason, activeKeyId } = this.#keyring.health();
       if (ok === was) return;
       was = ok;
       if (ok) this.#log.info('ready: calls succeed', { keyId: activeKeyId });
       else this.#log.warn('not ready: calls fail or wait', { kind: 'not-ready', reason });
-    };
+    });
     look();
     return this.#keyring.onChange(look);
   }

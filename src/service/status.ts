@@ -1,7 +1,6 @@
-import { lstatSync } from 'node:fs';
 import type { ApiServer } from '../api/index.ts';
 import type { Config } from '../config/index.ts';
-import type { Health, ReloadReport, StatusReport } from '../control/index.ts';
+import type { ReloadReport, StatusReport } from '../control/index.ts';
 import type { RecentReport } from '../recent/index.ts';
 import type { Token } from '../token/index.ts';
 import type { OwnedKeyring } from './hsm-side.ts';
@@ -40,17 +39,4 @@ export function statusReport(parts: StatusParts): StatusReport {
     warnings: [...parts.config.warnings, ...parts.warnings],
     ...(parts.lastReload === undefined ? {} : { lastReload: parts.lastReload }),
   };
-}
-
-/**
- * Whether every listener can be reached: its socket still has its name. Somebody who removes it cuts every new client
- * off, and only a restart mends that.
- */
-export function listenersReachable(config: Config): Health {
-  for (const { name, endpoint } of config.listeners) {
-    if (endpoint.kind !== 'path') continue;
-    if (lstatSync(endpoint.path, { throwIfNoEntry: false })?.isSocket() === true) continue;
-    return { ok: false, reason: `the socket ${endpoint.path} of listener ${name} is gone: restart the service` };
-  }
-  return { ok: true, reason: 'ok' };
 }

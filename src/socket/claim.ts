@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { lstatSync } from 'node:fs';
 import { chmod, lstat, rename, stat, unlink } from 'node:fs/promises';
 import type { Server } from 'node:net';
 import path from 'node:path';
@@ -18,8 +19,16 @@ export interface ClaimOptions {
   readonly lockWaitMs?: number;
 }
 
+/**
+ * What stands under a claimed name. 'ours': the socket that this process listens on; an abstract name always is. 'gone':
+ * nothing. 'taken': another socket or file. A system error's message when the name cannot be looked at.
+ */
+export type Standing = 'ours' | 'gone' | 'taken' | { readonly trouble: string };
+
 /** A socket that this process listens on. */
 export interface SocketClaim {
+  /** Whether clients find it under its name. Never throws, whatever the file system says. */
+  look(): Standing;
   /**
    * Removes the name, unless a successor has it by now, then stops listening. Connections stay. Never throws; resolves
    * when no new connection can come, within `lockWaitMs` or so. A second call waits for the first.
@@ -62,7 +71,10 @@ async function claimAbstract(server: Server, name: string): Promise<SocketClaim>
     }
     throw new SocketError('failed', shown, `cannot listen on ${shown}: ${(error as Error).message}`, error);
   }
-  return claimOf(() => stopListening(server));
+  return claimOf(
+    () => 'ours',
+    () => stopListening(server),
+  );
 }
 
 async function claimPath(server: Server, socketPath: string, mode: number, lockWaitMs: number): Promise<SocketClaim> {
@@ -76,10 +88,14 @@ async function claimPath(server: Server, socketPath: string, mode: number, lockW
       await listenAt(server, temporary, mode);
       const { dev, ino } = await lstat(temporary, { bigint: true });
       await rename(temporary, socketPath);
-      return claimOf(async () => {
-        await removeIfOurs(socketPath, { dev, ino }, lockWaitMs);
-        stopListening(server);
-      });
+      const ours: Inode = { dev, ino };
+      return claimOf(
+        () => standingOf(socketPath, ours),
+        async () => {
+          await removeIfOurs(socketPath, ours, lockWaitMs);
+          stopListening(server);
+        },
+      );
     } catch (error) {
       await unlink(temporary).catch(() => undefined);
       stopListening(server);
@@ -157,16 +173,33 @@ async function listenAt(server: Server, temporary: string, mode: number): Promis
   await chmod(temporary, mode);
 }
 
+/** A file's identity. That of a socket which is still open here cannot have been given to another. */
+interface Inode {
+  readonly dev: bigint;
+  readonly ino: bigint;
+}
+
+const isSame = (one: Inode, other: Inode): boolean => one.dev === other.dev && one.ino === other.ino;
+
+function standingOf(socketPath: string, ours: Inode): Standing {
+  try {
+    return isSame(lstatSync(socketPath, { bigint: true }), ours) ? 'ours' : 'taken';
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    return code === 'ENOENT' || code === 'ENOTDIR' ? 'gone' : { trouble: message };
+  }
+}
+
 /**
- * Our socket is still open here, so its inode number cannot have been given to another. Without the lock a successor
+ * Without the lock a successor
  * could rename between look and removal: the name then stays, stale, and whoever comes next replaces it.
  */
-async function removeIfOurs(socketPath: string, ours: { dev: bigint; ino: bigint }, lockWaitMs: number): Promise<void> {
+async function removeIfOurs(socketPath: string, ours: Inode, lockWaitMs: number): Promise<void> {
   try {
     const lock = await lockFile(path.join(path.dirname(socketPath), 'socket.lock'), { waitMs: lockWaitMs });
     try {
       const there = await lstat(socketPath, { bigint: true });
-      if (there.dev === ours.dev && there.ino === ours.ino) await unlink(socketPath);
+      if (isSame(there, ours)) await unlink(socketPath);
     } finally {
       lock.release();
     }
@@ -180,7 +213,7 @@ function stopListening(server: Server): void {
   if (server.listening) server.close();
 }
 
-function claimOf(end: () => Promise<void> | void): SocketClaim {
+function claimOf(look: () => Standing, end: () => Promise<void> | void): SocketClaim {
   let ended: Promise<void> | undefined;
-  return { release: () => (ended ??= Promise.resolve(end())) };
+  return { look, release: () => (ended ??= Promise.resolve(end())) };
 }

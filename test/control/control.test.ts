@@ -35,7 +35,7 @@ async function serving(overrides: Partial<ControlHandlers> = {}) {
   closing(server);
   server.listen(socket);
   await once(server, 'listening');
-  return { client: new ControlClient(socket), asked, lines };
+  return { client: new ControlClient(socket), server, asked, lines };
 }
 
 function raw(method: string, url: string, body = ''): Promise<{ status: number; type: string; text: string }> {
@@ -116,6 +116,30 @@ describe('the control socket', () => {
     await assert.rejects(client.status(), { status: 500, code: 'KMS-9001', message: /internal error/ });
     assert.equal(lines.at(0)?.level, 'error');
     assert.match((lines.at(0)?.fields?.['error'] as Error).message, /stranger/);
+  });
+
+  it('goes on when accepting fails while it listens', async () => {
+    const { client, lines, server } = await serving();
+    // As net.Server does where accept(2) fails; without a listener that would end the process.
+    server.emit('error', new Error('accept EMFILE'));
+    assert.deepEqual([lines.length, lines[0]?.fields?.['code']], [1, 'KMS-1005']);
+    assert.equal((await client.status()).pid, STATUS.pid);
+  });
+
+  it('logs nothing of a client that hangs up', async () => {
+    const { client, lines } = await serving();
+    for (const began of [
+      'POST /v1/keys/create HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{"label":',
+      'GET /v1/st',
+    ]) {
+      const leaving = connect(socket);
+      leaving.write(began);
+      await once(leaving, 'connect');
+      assert.equal((await client.status()).pid, STATUS.pid);
+      leaving.destroy();
+    }
+    for (let times = 0; times < 5; times++) await client.status();
+    assert.deepEqual(lines, []);
   });
 });
 

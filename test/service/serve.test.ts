@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, renameSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { afterEach, before, describe, it } from 'node:test';
 import { stringify } from 'yaml';
@@ -39,6 +40,7 @@ function start(availability: 'ready' | 'away' | 'slow' = 'ready', change?: (raw:
 
 const control = () => new ControlClient(fixture.at('state/control.sock'));
 const health = async (path: string) => (await fetch(`http://127.0.0.1:${port}/healthz/${path}`)).status;
+const body = async (path: string) => (await fetch(`http://127.0.0.1:${port}/healthz/${path}`)).text();
 const mode = (file: string) => (statSync(file).mode & 0o777).toString(8);
 
 describe('serve', () => {
@@ -146,13 +148,47 @@ describe('serve', () => {
     assert.equal(last.at(-1)?.['code'], 'KMS-9001');
   });
 
-  it('fails liveness when a listener has lost its socket', async () => {
+  it('fails liveness when a listener has lost its socket, also to a dead one of another program', async () => {
     const service = start();
     await service.said(/^listening$/);
     assert.equal(await health('liveness'), 200);
-    const { unlinkSync } = await import('node:fs');
-    unlinkSync(fixture.at('run/credhub.sock'));
+    const socket = fixture.at('run/credhub.sock');
+    unlinkSync(socket);
+    assert.deepEqual([await health('liveness'), await health('readiness')], [503, 503]);
+    // Bound and never listened on, as a program that was killed leaves it.
+    const bind = 'import socket,sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])';
+    execFileSync('python3', ['-c', bind, socket]);
+    assert.equal(statSync(socket).isSocket(), true);
+    assert.deepEqual([await health('liveness'), await health('readiness')], [503, 503]);
+    assert.match(await body('liveness'), /is not the socket of listener credhub any more/);
+  });
+
+  it('goes on, live and not ready, when the file system refuses a look at a socket', async () => {
+    const service = start();
+    await service.said(/^listening$/);
+    const at = fixture.at('run');
+    renameSync(at, `${at}.away`);
+    // ELOOP, which no user is spared: root, as tests may be, enters a directory of mode 0000.
+    symlinkSync('run', at);
+    assert.deepEqual([await health('liveness'), await health('readiness')], [200, 503]);
+    assert.match(await body('readiness'), /ELOOP.*open connections go on/);
+    const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+    assert.match(metrics, /^kms_plugin_ready 0$/m);
+    assert.equal((await control().status()).pid, service.pid);
+    unlinkSync(at);
+    writeFileSync(at, 'a file in the place of the directory');
     assert.equal(await health('liveness'), 503);
+    unlinkSync(at);
+    renameSync(`${at}.away`, at);
+    assert.deepEqual([await health('liveness'), await health('readiness')], [200, 200]);
+    assert.doesNotMatch(service.stdout, /KMS-9001/);
+  });
+
+  it('logs the port that it has when it asked for any', async () => {
+    const service = start('ready', (raw) => Object.assign(raw, { health: { address: '127.0.0.1', port: 0 } }));
+    const { health: where } = await service.said(/^listening$/);
+    const answer = await fetch(`http://${String(where)}/healthz/liveness`);
+    assert.equal(answer.status, 200);
   });
 });
 

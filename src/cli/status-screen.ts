@@ -59,6 +59,7 @@ function tokenLines({ token, health }: StatusReport, paint: Paints, now: Date): 
     ...(token.lastGood === undefined ? [] : [`last good answer ${ago(token.lastGood, now)}`]),
   ];
   lines.push(facts.join(', '));
+  if (token.pinFile !== undefined) lines.push(paint.notice(token.pinFile));
   if (token.lastError !== undefined) {
     const { at, message } = token.lastError;
     lines.push(paint.notice(`last error ${ago(at, now)}${message === token.reason ? ', the same' : `: ${message}`}`));

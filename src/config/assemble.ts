@@ -85,6 +85,7 @@ function token(draft: TokenDraft): TokenConfig {
     login,
     ...(typeof draft.pin_file === 'string' && login !== 'none' ? { pinFile: draft.pin_file } : {}),
     ...(typeof draft.pin_file_newline === 'string' ? { pinFileNewline: draft.pin_file_newline } : {}),
+    pinDespiteFlag: need(draft.pin_despite_flag),
     ...(typeof draft.init_args === 'string' ? { initArgs: draft.init_args } : {}),
     environment: Object.fromEntries(need(draft.environment)),
     profile: need(draft.profile),

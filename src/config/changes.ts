@@ -59,6 +59,7 @@ function flatten(config: Config): Flat {
     'token.login': token.login,
     'token.pin_file': token.pinFile,
     'token.pin_file_newline': token.pinFileNewline,
+    'token.pin_despite_flag': token.pinDespiteFlag,
     'token.init_args': token.initArgs,
     'token.profile': token.profile,
     'token.sessions': token.sessions,

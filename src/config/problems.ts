@@ -68,7 +68,7 @@ export class Sheet {
 }
 
 /** Something from the file as it may be shown: text quoted, short, without control characters; a number as YAML writes it. */
-export function shown(value: string | number): string {
+export function shown(value: string | number | bigint): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value);
   return Number.isNaN(value) ? '.nan' : String(value).replace('Infinity', '.inf');
 }

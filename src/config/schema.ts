@@ -3,7 +3,7 @@ import { isIP } from 'node:net';
 import { endpoint } from './read/endpoint.ts';
 import { fields, list, mapping, optional, required, section, withDefault, type Draft } from './read/fields.ts';
 import { boolean, Fault, integer, oneOf, scalar, textual, wrongType } from './read/scalars.ts';
-import { duration, filePath, keyId, mode, name, size } from './read/units.ts';
+import { duration, filePath, keyId, mode, name, size, slotId } from './read/units.ts';
 import { shown } from './problems.ts';
 
 /** The longest time a Node timer can wait is 24.8 days; a day is more than any of these settings needs. */
@@ -67,7 +67,7 @@ const PARTITION = {
   // CK_TOKEN_INFO: a label has 32 bytes, a serial number 16 (PKCS#11 3.1, section 3.2).
   label: optional(name(32)),
   serial: optional(name(16)),
-  slot: optional(integer(0, Number.MAX_SAFE_INTEGER)),
+  slot: optional(slotId),
 };
 
 const TOKEN = {
@@ -76,6 +76,7 @@ const TOKEN = {
   login: withDefault(login, 'user'),
   pin_file: optional(filePath),
   pin_file_newline: optional(oneOf('keep', 'strip')),
+  pin_despite_flag: withDefault(boolean, false),
   init_args: optional(textual((written) => written)),
   environment: withDefault(mapping(variable), new Map<string, string>()),
   profile: withDefault(oneOf('auto', 'gcm', 'cloudhsm', 'luna-fips', 'nshield-fips', 'cbc-hmac'), 'auto'),

@@ -24,10 +24,11 @@ export interface ListenerConfig {
   readonly allowUnprotected: boolean;
 }
 
+/** `slot`: a CK_SLOT_ID in decimal, since it may be larger than a number holds exactly (2^53). */
 export type PartitionSelector =
   | { readonly by: 'label'; readonly label: string }
   | { readonly by: 'serial'; readonly serial: string }
-  | { readonly by: 'slot'; readonly slot: number };
+  | { readonly by: 'slot'; readonly slot: string };
 
 export type ProfileName = 'auto' | 'gcm' | 'cloudhsm' | 'luna-fips' | 'nshield-fips' | 'cbc-hmac';
 
@@ -40,6 +41,8 @@ export interface TokenConfig {
   /** Absolute path; absent only with login 'none'. */
   readonly pinFile?: string;
   readonly pinFileNewline?: 'keep' | 'strip';
+  /** Log in with the PIN although the token shows CKF_PROTECTED_AUTHENTICATION_PATH (Luna with a challenge secret). */
+  readonly pinDespiteFlag: boolean;
   /** Text that the module takes at C_Initialize, beyond the standard (NSS softokn); most take none. */
   readonly initArgs?: string;
   readonly environment: Readonly<Record<string, string>>;

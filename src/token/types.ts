@@ -93,7 +93,8 @@ export interface TokenReport {
   };
   readonly module: { readonly path: string; readonly description?: string; readonly version?: string };
   readonly token?: {
-    readonly slot: number;
+    /** A CK_SLOT_ID in decimal. */
+    readonly slot: string;
     readonly label: string;
     readonly serial: string;
     readonly manufacturer: string;
@@ -102,6 +103,8 @@ export interface TokenReport {
     readonly flags: readonly string[];
   };
   readonly profile?: string;
+  /** What is wrong with the PIN file by now, though the token is logged in; the next login will meet it. */
+  readonly pinFile?: string;
   readonly sessions?: { readonly open: number; readonly limit: number };
   readonly lastError?: { readonly at: string; readonly message: string };
   /** ISO time of the last answer of the HSM that was good. */

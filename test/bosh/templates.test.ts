@@ -29,6 +29,7 @@ describe('the plugin reads the rendered configuration', () => {
             config.keys.map(({ label, state, create }) => ({ label, state, create })),
             [{ label: 'credhub-1', state: 'active', create: false }],
           );
+          assert.equal(config.token.pinDespiteFlag, hsm === 'luna', 'a challenge secret is the PIN on Luna only');
           assert.deepEqual(config.warnings, []);
         } finally {
           cleanUp();
@@ -50,7 +51,7 @@ describe('the plugin reads the rendered configuration', () => {
         scheme: { name: 'direct', large_values: 'refuse' },
         environment: { ACME_THREADS: 4, ACME_CONF: '/var/vcap/data/kms-plugin/hsm/acme.conf' },
         generic: { partition: { serial: 815 } },
-        token: { profile: 'cbc-hmac', sessions: 3, vendor_timeout: '40s', login: 0x80000001 },
+        token: { profile: 'cbc-hmac', sessions: 3, vendor_timeout: '40s', login: 0x80000001, pin_despite_flag: true },
         limits: {
           call_deadline: '9s',
           hide: 0,
@@ -77,6 +78,7 @@ describe('the plugin reads the rendered configuration', () => {
       assert.deepEqual(config.retiredKeys, ['0f3a5c7e9b1d2f4a6c8e0b2d4f6a8c0e']);
       assert.deepEqual(config.token.partition, { by: 'serial', serial: '815' });
       assert.equal(config.token.environment['ACME_THREADS'], '4');
+      assert.equal(config.token.pinDespiteFlag, true);
       assert.deepEqual(
         [config.token.profile, config.token.sessions, config.token.vendorTimeoutMs, config.token.login],
         ['cbc-hmac', 3, 40_000, 0x80000001],

@@ -31,6 +31,7 @@ const whole: Whole<Config> = {
     login: 'user',
     pinFile: '/pin',
     pinFileNewline: 'keep',
+    pinDespiteFlag: false,
     initArgs: 'configdir=/nss',
     environment: { CONF: '/hsm.conf' },
     profile: 'auto',

@@ -397,6 +397,26 @@ faults('token', [
     mend: /from 0/,
   },
   {
+    fault: 'a slot that no CK_ULONG holds',
+    change: (raw) => (raw.token['partition'] = { slot: 2n ** 64n }),
+    property: 'token.partition.slot',
+    trouble: /^is 18446744073709551616$/,
+    mend: /from 0 to 18446744073709551615$/,
+  },
+  {
+    fault: 'a slot with a fraction',
+    change: (raw) => (raw.token['partition'] = { slot: 1.5 }),
+    property: 'token.partition.slot',
+    mend: /digits only/,
+  },
+  {
+    fault: 'a number that no setting takes',
+    change: (raw) => (raw.token['sessions'] = 2n ** 64n),
+    property: 'token.sessions',
+    trouble: /^is 18446744073709551616$/,
+    mend: /from 1 to 1024/,
+  },
+  {
     fault: 'an unknown login',
     change: (raw) => (raw.token['login'] = 'root'),
     property: 'token.login',
@@ -440,6 +460,31 @@ faults('token', [
     property: 'token.pin_file',
     trouble: /is empty/,
     mend: /printf/,
+  },
+  {
+    fault: 'a PIN file with nothing but a line ending of two bytes to strip',
+    change: (raw) => Object.assign(raw.token, { pin_file: fixture.write('crlf', '\r\n'), pin_file_newline: 'strip' }),
+    property: 'token.pin_file',
+    trouble: /is empty/,
+    mend: /printf/,
+  },
+  ...['efbbbf', 'fffe', 'feff'].map((mark) => ({
+    fault: `a PIN file that begins with a byte order mark (${mark})`,
+    change: (raw: Raw) =>
+      Object.assign(raw.token, {
+        pin_file: fixture.write('bom', Buffer.from(`${mark}31323334`, 'hex')),
+        pin_file_newline: 'keep',
+      }),
+    property: 'token.pin_file',
+    trouble: /begins with a byte order mark, and a wrong PIN may lock the partition/,
+    mend: /without one/,
+  })),
+  {
+    fault: 'a PIN file that is far too large for a PIN',
+    change: (raw) => (raw.token['pin_file'] = fixture.write('large', 'x'.repeat(1_025))),
+    property: 'token.pin_file',
+    trouble: /has 1025 bytes, and a PIN has at most 1024/,
+    mend: /nothing else/,
   },
   {
     fault: 'another end of the PIN',

@@ -52,6 +52,7 @@ describe('a good file', () => {
         login: 'user',
         pinFile: fixture.at('pin'),
         environment: {},
+        pinDespiteFlag: false,
         profile: 'auto',
         sessions: 16,
         vendorTimeoutMs: 20_000,
@@ -112,6 +113,7 @@ describe('a good file', () => {
         partition: { slot: 3 },
         login: 0x80000001,
         pin_file_newline: 'keep',
+        pin_despite_flag: true,
         environment: { SOFTHSM2_CONF: '/etc/x', EMPTY: '' },
         profile: 'cbc-hmac',
         sessions: 2,
@@ -152,10 +154,11 @@ describe('a good file', () => {
     assert.deepEqual(kubernetes?.endpoint, { kind: 'abstract', name: 'kms' });
     assert.deepEqual(config.token, {
       module: fixture.at('module.so'),
-      partition: { by: 'slot', slot: 3 },
+      partition: { by: 'slot', slot: '3' },
       login: 0x80000001,
       pinFile: fixture.at('pin'),
       pinFileNewline: 'keep',
+      pinDespiteFlag: true,
       environment: { SOFTHSM2_CONF: '/etc/x', EMPTY: '' },
       profile: 'cbc-hmac',
       sessions: 2,

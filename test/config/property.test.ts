@@ -96,6 +96,7 @@ function everything(): Record<string, unknown> {
     sessions: 1,
     vendor_timeout: '1s',
     pin_file_newline: 'keep',
+    pin_despite_flag: true,
   });
   raw.listeners.forEach((listener) =>
     Object.assign(listener, { mode: '0600', patience: '1s', allow_unprotected: false }),

@@ -137,7 +137,7 @@ describe('metrics of states', () => {
   });
 
   it("show the token's PIN flags under the names that its process gives them", async () => {
-    const facts = { slot: 1, label: 'a "label"\\', serial: '1', manufacturer: 'm', model: 'm', firmware: '1.0' };
+    const facts = { slot: '1', label: 'a "label"\\', serial: '1', manufacturer: 'm', model: 'm', firmware: '1.0' };
     const flags = ['initialized', 'user PIN count low', 'user PIN locked'];
     const page = await pageOf(make(), token({ token: { ...facts, flags } }));
     // The token process has the names in its table of flags.

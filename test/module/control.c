@@ -112,6 +112,7 @@ static void parse_line(struct control *c, char *line) {
   NUMBER("gcmSinglePart", gcm_single_part, bool)
   NUMBER("wrongTag", wrong_tag, CK_RV)
   NUMBER("maxSessions", max_sessions, CK_ULONG)
+  NUMBER("largeSlots", large_slots, bool)
   NUMBER("sessionsLost", sessions_lost, uint32_t)
   NUMBER("sessionsLostCode", sessions_lost_code, CK_RV)
   NUMBER("loginLost", login_lost, uint32_t)

@@ -47,6 +47,9 @@ export interface IvSettings {
   readonly at?: 'init' | 'encrypt';
 }
 
+/** Stands above the low 32 bits of a slot id with `largeSlots`. */
+export const LARGE_SLOTS = 0xfedcba98_00000000n;
+
 /** What is wrong for as long as it is told. */
 export interface Faults {
   readonly rules?: readonly Rule[];
@@ -60,6 +63,8 @@ export interface Faults {
   readonly hide?: readonly (string | number)[];
   /** Sessions for each process; CKR_SESSION_COUNT above. */
   readonly maxSessions?: number;
+  /** Slot ids above 2^53: what the real module numbers, below LARGE_SLOTS. */
+  readonly largeSlots?: boolean;
   /** The token is out: no slot has one, sessions are dead. It comes back when this is gone. */
   readonly removed?: {
     /** What session calls answer meanwhile; CKR_DEVICE_REMOVED by default. */
@@ -135,6 +140,7 @@ export function controlText(faults: Faults, events: Readonly<Events>, firstRule:
     gcmSinglePart: Number(faults.gcmSinglePart ?? false),
     wrongTag: faults.wrongTag === undefined ? 0 : code(faults.wrongTag),
     maxSessions: faults.maxSessions,
+    largeSlots: faults.largeSlots === true ? 1 : undefined,
     removed: Number(faults.removed !== undefined),
     removedSticky: Number(faults.removed?.untilInitialize ?? false),
     removedCode: faults.removed?.answer === undefined ? 0 : code(faults.removed.answer),

@@ -72,6 +72,7 @@ struct control {
   bool gcm_single_part;
   CK_RV wrong_tag; /* in place of the real module's answer; 0 leaves that */
   CK_ULONG max_sessions; /* 0 is the real module's */
+  bool large_slots;
   /* Events: a number that has grown since this process last looked means that it has happened. */
   uint32_t sessions_lost, login_lost, objects_stale, wedged, removals, ha_event;
   CK_RV sessions_lost_code, login_lost_code, objects_stale_code;

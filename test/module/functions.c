@@ -119,8 +119,20 @@ static CK_RV show_token(const struct gate *g, CK_RV rv, CK_TOKEN_INFO *info) {
   return rv;
 }
 
+/* Slot ids beyond what a double holds exactly: the real module's have 32 bits. */
+#define LARGE_SLOTS 0xfedcba9800000000UL
+
+static CK_SLOT_ID real_slot(const struct gate *g, CK_SLOT_ID slot) {
+  if (!g->control->large_slots) return slot;
+  return (slot & 0xffffffff00000000UL) == LARGE_SLOTS ? slot & 0xffffffffUL : CK_UNAVAILABLE_INFORMATION;
+}
+
 static CK_RV show_slots(const struct gate *g, B present, CK_SLOT_ID *slots, N *count) {
-  if (!g->control->removed || !present || count == NULL) return inner->C_GetSlotList(present, slots, count);
+  if (!g->control->removed || !present || count == NULL) {
+    const CK_RV rv = inner->C_GetSlotList(present, slots, count);
+    for (N i = 0; rv == CKR_OK && slots != NULL && g->control->large_slots && i < *count; i++) slots[i] |= LARGE_SLOTS;
+    return rv;
+  }
   *count = 0;
   return CKR_OK;
 }
@@ -142,13 +154,13 @@ static CK_RV show_mechanisms(const struct gate *g, CK_RV rv, CK_MECHANISM_TYPE *
 
 FREE(C_GetInfo, (CK_INFO * i), show_info(&g, inner->C_GetInfo(i), i))
 FREE(C_GetSlotList, (B present, CK_SLOT_ID *slots, N *count), show_slots(&g, present, slots, count))
-FREE(C_GetSlotInfo, (CK_SLOT_ID slot, CK_SLOT_INFO *i), show_slot(&g, inner->C_GetSlotInfo(slot, i), i))
-FREE(C_GetTokenInfo, (CK_SLOT_ID slot, CK_TOKEN_INFO *i), show_token(&g, inner->C_GetTokenInfo(slot, i), i))
+FREE(C_GetSlotInfo, (CK_SLOT_ID slot, CK_SLOT_INFO *i), show_slot(&g, inner->C_GetSlotInfo(real_slot(&g, slot), i), i))
+FREE(C_GetTokenInfo, (CK_SLOT_ID slot, CK_TOKEN_INFO *i), show_token(&g, inner->C_GetTokenInfo(real_slot(&g, slot), i), i))
 FREE(C_WaitForSlotEvent, (CK_FLAGS flags, CK_SLOT_ID *slot, void *r), inner->C_WaitForSlotEvent(flags, slot, r))
 FREE(C_GetMechanismList, (CK_SLOT_ID slot, CK_MECHANISM_TYPE *types, N *count),
-     show_mechanisms(&g, inner->C_GetMechanismList(slot, types, count), types, count))
+     show_mechanisms(&g, inner->C_GetMechanismList(real_slot(&g, slot), types, count), types, count))
 FREE(C_GetMechanismInfo, (CK_SLOT_ID slot, CK_MECHANISM_TYPE type, CK_MECHANISM_INFO *i),
-     mechanism_hidden(g.control, type) ? CKR_MECHANISM_INVALID : inner->C_GetMechanismInfo(slot, type, i))
+     mechanism_hidden(g.control, type) ? CKR_MECHANISM_INVALID : inner->C_GetMechanismInfo(real_slot(&g, slot), type, i))
 FREE(C_InitToken, (CK_SLOT_ID slot, B *pin, N n, B *label), inner->C_InitToken(slot, pin, n, label))
 SESSION(C_InitPIN, (S s, B *pin, N n), inner->C_InitPIN(g.session, pin, n))
 SESSION(C_SetPIN, (S s, B *old, N old_n, B *pin, N n), inner->C_SetPIN(g.session, old, old_n, pin, n))
@@ -177,9 +189,9 @@ static CK_RV close_all(CK_SLOT_ID slot) {
 }
 
 FREE(C_OpenSession, (CK_SLOT_ID slot, CK_FLAGS flags, void *app, CK_NOTIFY notify, S *s),
-     open_session(&g, slot, flags, app, notify, s))
+     open_session(&g, real_slot(&g, slot), flags, app, notify, s))
 SESSION(C_CloseSession, (S s), close_session(&g))
-FREE(C_CloseAllSessions, (CK_SLOT_ID slot), close_all(slot))
+FREE(C_CloseAllSessions, (CK_SLOT_ID slot), close_all(real_slot(&g, slot)))
 SESSION(C_GetSessionInfo, (S s, CK_SESSION_INFO *i), inner->C_GetSessionInfo(g.session, i))
 SESSION(C_GetOperationState, (S s, B *state, N *n), inner->C_GetOperationState(g.session, state, n))
 SESSION(C_SetOperationState, (S s, B *state, N n, O encryption, O authentication),

@@ -15,6 +15,7 @@ import type { Events, Faults } from './faults.ts';
 export { buildFaultyModule } from './build.ts';
 export { code, codeName } from './codes.ts';
 export type { Counts, LoginAttempt, ProcessCounts } from './counts.ts';
+export { LARGE_SLOTS } from './faults.ts';
 export type { Act, Faults, IvSettings, Rule } from './faults.ts';
 export { functionNames } from './functions.ts';
 export type { FunctionName } from './functions.ts';

@@ -4,7 +4,7 @@
  */
 import { appendFileSync } from 'node:fs';
 import { attemptLogin } from '../../src/token/pin/index.ts';
-import type { TokenFlags } from '../../src/token/pin/index.ts';
+import type { TokenFlags, TokenIdentity } from '../../src/token/pin/index.ts';
 
 export interface LoginOrder {
   readonly stateDir: string;
@@ -12,6 +12,8 @@ export interface LoginOrder {
   readonly counter: string;
   readonly pin: string;
   readonly serial?: string;
+  /** Of the token, beside its serial number. */
+  readonly token?: Partial<TokenIdentity>;
   /** What C_Login answers: a CKR_ name. */
   readonly answer?: string;
   readonly flags?: Partial<TokenFlags>;
@@ -23,6 +25,15 @@ export interface LoginOrder {
 }
 
 const BEGIN = Date.parse('2026-01-01T00:00:00Z');
+
+/** A token as it names itself. */
+export const tokenOf = (other: Partial<TokenIdentity> = {}): TokenIdentity => ({
+  manufacturer: 'maker',
+  model: 'model',
+  serial: '0123456789abcdef',
+  label: 'partition',
+  ...other,
+});
 
 /** Calls attemptLogin in this process as ordered. */
 export function carryOut(order: LoginOrder): ReturnType<typeof attemptLogin> {
@@ -38,9 +49,16 @@ export function carryOut(order: LoginOrder): ReturnType<typeof attemptLogin> {
   };
   return attemptLogin({
     stateDir: order.stateDir,
-    serial: order.serial ?? '0123456789abcdef',
+    token: tokenOf({ ...(order.serial === undefined ? {} : { serial: order.serial }), ...order.token }),
     pin: Buffer.from(order.pin),
-    flags: () => ({ countLow: false, finalTry: false, locked: false, initialized: true, ...order.flags }),
+    flags: () => ({
+      countLow: false,
+      finalTry: false,
+      locked: false,
+      initialized: true,
+      protectedPath: false,
+      ...order.flags,
+    }),
     login,
     lockWaitMs: order.lockWaitMs ?? 120_000,
     now: () => BEGIN + (order.ahead ?? 0),

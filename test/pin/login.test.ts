@@ -4,7 +4,9 @@ import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it, mock } from 'node:test';
-import { attemptLogin, describePins } from '../../src/token/pin/index.ts';
+import { attemptLogin, clearPins, describePins } from '../../src/token/pin/index.ts';
+import { PinMemory } from '../../src/token/pin/memory.ts';
+import { tokenOf } from './login-process.ts';
 import { expectKind, Place } from './place.ts';
 
 const MINUTE = 60_000;
@@ -30,9 +32,38 @@ describe('a refused PIN', () => {
     });
   }
 
-  it('is refused under its own token only', async () => {
+  for (const name of ['manufacturer', 'model', 'serial', 'label'] as const) {
+    it(`is refused under its own token only, which differs by its ${name}`, async () => {
+      const token = { [name]: 'another' };
+      await place.login('wrong', { answer: 'CKR_PIN_INCORRECT' });
+      expectKind(await place.login('wrong', { token }), 'logged-in');
+      expectKind(await place.login('other', { token }), 'logged-in');
+      expectKind(await place.login('wrong', { token, flags: { countLow: true } }), 'later');
+      expectKind(await place.run({ pin: 'wrong' }), 'refused');
+      assert.equal(place.calls().length, 3);
+    });
+  }
+
+  it('is refused on every token of that serial number, where an earlier release remembered it', async () => {
     await place.login('wrong', { answer: 'CKR_PIN_INCORRECT' });
-    expectKind(await place.login('wrong', { serial: 'another' }), 'logged-in');
+    const memory = PinMemory.read(place.stateDir);
+    const [entry] = memory?.entries ?? [];
+    assert.ok(memory !== undefined && entry !== undefined);
+    await clearPins(place.stateDir);
+    PinMemory.open(place.stateDir).put({ ...entry, token: '', label: '' });
+    expectKind(await place.login('wrong'), 'refused');
+    expectKind(await place.login('wrong', { token: { label: 'another' } }), 'refused');
+    expectKind(await place.login('wrong', { token: { serial: 'another' } }), 'logged-in');
+  });
+
+  it('troubles nobody once another PIN has logged in to the same token', async () => {
+    const settled = (): readonly boolean[] => describePins(place.stateDir).map((pin) => pin.settled);
+    await place.login('wrong', { answer: 'CKR_PIN_INCORRECT' });
+    await place.login('right', { token: { label: 'another' }, ahead: 1 });
+    assert.deepEqual(settled(), [false, false]);
+    await place.login('right', { ahead: 2 });
+    assert.deepEqual(settled(), [true, false, false]);
+    expectKind(await place.login('wrong'), 'refused');
   });
 
   it('does not keep another PIN from being tried', async () => {
@@ -87,7 +118,7 @@ describe('any other answer', () => {
   it('of the flags fails the attempt without a login', async () => {
     const outcome = await attemptLogin({
       stateDir: place.stateDir,
-      serial: 's',
+      token: tokenOf({ serial: 's' }),
       pin: Buffer.from('x'),
       flags: () => {
         throw Object.assign(new Error('x'), { ckr: 'CKR_DEVICE_REMOVED' });
@@ -103,9 +134,9 @@ describe('any other answer', () => {
     const broken = (): Promise<unknown> =>
       attemptLogin({
         stateDir: place.stateDir,
-        serial: '0123456789abcdef',
+        token: tokenOf(),
         pin: Buffer.from('x'),
-        flags: () => ({ countLow: false, finalTry: false, locked: false, initialized: true }),
+        flags: () => ({ countLow: false, finalTry: false, locked: false, initialized: true, protectedPath: false }),
         login: () => {
           throw new TypeError('broken binding');
         },
@@ -185,6 +216,13 @@ describe('the token warns', () => {
     expectKind(await place.login('two', { flags: countLow, serial: 'other' }), 'logged-in');
   });
 
+  it('protected authentication path: no PIN is tried, not even the good one, and the setting is named', async () => {
+    await place.login('right');
+    const later = expectKind(await place.login('right', { flags: { protectedPath: true } }), 'later');
+    assert.match(later.reason, /CKF_PROTECTED_AUTHENTICATION_PATH.*token\.pin_despite_flag/);
+    assert.equal(place.calls().length, 1);
+  });
+
   for (const flag of ['finalTry', 'locked'] as const) {
     it(`${flag}: no PIN is tried, not even the good one; it may be again when the flag is gone`, async () => {
       await place.login('right');
@@ -245,9 +283,9 @@ describe('the memory on disk', () => {
     try {
       await attemptLogin({
         stateDir: place.stateDir,
-        serial: '0123456789abcdef',
+        token: tokenOf(),
         pin: Buffer.from('right'),
-        flags: () => ({ countLow: false, finalTry: false, locked: false, initialized: true }),
+        flags: () => ({ countLow: false, finalTry: false, locked: false, initialized: true, protectedPath: false }),
         login: () => {
           events.push('login');
           assert.equal(describePins(place.stateDir).at(-1)?.state, 'cut-off');
@@ -266,9 +304,9 @@ describe('the memory on disk', () => {
     const failing = (answer: string | undefined): ReturnType<typeof attemptLogin> =>
       attemptLogin({
         stateDir: place.stateDir,
-        serial: '0123456789abcdef',
+        token: tokenOf(),
         pin: Buffer.from(answer ?? 'right'),
-        flags: () => ({ countLow: false, finalTry: false, locked: false, initialized: true }),
+        flags: () => ({ countLow: false, finalTry: false, locked: false, initialized: true, protectedPath: false }),
         login: () => {
           mock.method(fs, 'writeSync', () => {
             throw new Error('EIO: i/o error');
@@ -302,7 +340,7 @@ describe('the memory on disk', () => {
     await assert.rejects(
       attemptLogin({
         stateDir: place.stateDir,
-        serial: 's',
+        token: tokenOf({ serial: 's' }),
         pin: Buffer.from([0xff]),
         flags: () => assert.fail('flags read'),
         login: () => assert.fail('C_Login called'),

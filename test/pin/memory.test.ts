@@ -9,6 +9,7 @@ import { freshEntry } from '../../src/token/pin/entry.ts';
 import type { PinEntry } from '../../src/token/pin/entry.ts';
 import { PinMemory } from '../../src/token/pin/memory.ts';
 import { MOST_PAYLOAD, readSlots } from '../../src/token/pin/slots.ts';
+import { tokenOf } from './login-process.ts';
 import { expectKind, Place } from './place.ts';
 
 const SLOT = 32_768;
@@ -93,7 +94,8 @@ describe('a torn write', () => {
     const memory = PinMemory.read(place.stateDir);
     assert.ok(memory !== undefined);
     const old = readFileSync(place.memory);
-    for (let i = 1; i <= 20; i++) memory.put({ ...freshEntry('s', hashOf(i)), standing: 'refused', at: i });
+    for (let i = 1; i <= 20; i++)
+      memory.put({ ...freshEntry(tokenOf({ serial: 's' }), hashOf(i)), standing: 'refused', at: i });
     const young = readFileSync(place.memory);
     // The order of writing: second slot, first slot (the first was the newest); a disk may write sectors in any order.
     const states = (image: Buffer): unknown => {
@@ -132,14 +134,16 @@ describe('a torn write', () => {
 describe('a full memory', () => {
   const fill = (make: (number: number) => Partial<PinEntry>): PinMemory => {
     const memory = PinMemory.open(place.stateDir);
-    for (let i = 1; i <= 50; i++) memory.put({ ...freshEntry('s', hashOf(i)), at: i, ...make(i) });
+    for (let i = 1; i <= 50; i++) memory.put({ ...freshEntry(tokenOf({ serial: 's' }), hashOf(i)), at: i, ...make(i) });
     return memory;
   };
 
   it('has room for 50 entries of the largest size', () => {
+    const { label } = freshEntry(tokenOf({ label: '\u4e16\u0001'.repeat(40) }), hashOf(1));
     const serial = 'x'.repeat(126);
     fill(() => ({
       serial,
+      label,
       standing: 'not-initialized',
       ckr: 'C'.repeat(100),
       at: Number.MAX_SAFE_INTEGER,
@@ -212,18 +216,19 @@ describe('describePins', () => {
     await place.login('b', { ahead: 2000 });
     await place.login('c', { answer: 'CKR_USER_PIN_NOT_INITIALIZED', ahead: 1000, serial: 'other' });
     await place.login('d', { answer: 'CKR_DEVICE_ERROR' });
-    const serial = '0123456789abcdef';
+    const of = { serial: '0123456789abcdef', label: 'partition', cutOff: 0 };
     assert.deepEqual(describePins(place.stateDir), [
-      { serial, state: 'tried', ckr: 'CKR_DEVICE_ERROR', when: '2026-01-01T00:00:00.000Z', cutOff: 0 },
+      { ...of, state: 'tried', ckr: 'CKR_DEVICE_ERROR', when: '2026-01-01T00:00:00.000Z', settled: true },
       {
+        ...of,
         serial: 'other',
         state: 'not-initialized',
         ckr: 'CKR_USER_PIN_NOT_INITIALIZED',
         when: '2026-01-01T00:00:01.000Z',
-        cutOff: 0,
+        settled: false,
       },
-      { serial, state: 'good', ckr: undefined, when: '2026-01-01T00:00:02.000Z', cutOff: 0 },
-      { serial, state: 'refused', ckr: 'CKR_PIN_LOCKED', when: '2026-01-01T00:00:03.000Z', cutOff: 0 },
+      { ...of, state: 'good', ckr: undefined, when: '2026-01-01T00:00:02.000Z', settled: false },
+      { ...of, state: 'refused', ckr: 'CKR_PIN_LOCKED', when: '2026-01-01T00:00:03.000Z', settled: false },
     ]);
   });
 });

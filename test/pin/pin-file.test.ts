@@ -22,7 +22,16 @@ const read = (content: string | Buffer, newline?: 'keep' | 'strip'): string => {
 const latin1 = (text: string): string => Buffer.from(text).toString('latin1');
 
 describe('readPinFile', () => {
-  for (const pin of ['1234', ' a b\t', '\uFEFF1', 'pässword\u{1F511}', 'a\nb', 'a\r', 'x'.repeat(1024)]) {
+  for (const pin of [
+    '1234',
+    ' a b\t',
+    '1\uFEFF',
+    '\u00ef\u00bb',
+    'pässword\u{1F511}',
+    'a\nb',
+    'a\r',
+    'x'.repeat(1024),
+  ]) {
     it(`gives the bytes as they are: ${JSON.stringify(pin.slice(0, 20))}`, () => {
       for (const newline of [undefined, 'keep', 'strip'] as const) assert.equal(read(pin, newline), latin1(pin));
     });
@@ -35,6 +44,15 @@ describe('readPinFile', () => {
     assert.equal(read('1234\r\n', 'strip'), '1234');
     assert.equal(read('1234\n\n', 'strip'), '1234\n');
   });
+
+  for (const mark of ['efbbbf', 'fffe', 'feff']) {
+    it(`refuses a byte order mark (${mark}) as a part of the PIN, whatever stands behind it`, () => {
+      for (const newline of [undefined, 'keep', 'strip'] as const) {
+        assert.throws(() => read(Buffer.from(`${mark}31323334`, 'hex'), newline), /begins with a byte order mark/);
+        assert.throws(() => read(Buffer.from(mark, 'hex'), newline), /begins with a byte order mark/);
+      }
+    });
+  }
 
   it('refuses a file without a PIN', () => {
     assert.throws(() => read(''), /is empty: put the PIN into it/);

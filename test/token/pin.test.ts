@@ -1,12 +1,12 @@
 /** A PIN that was refused is never tried again, whatever restarts: counted by the module itself. */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { clearPins, describePins } from '../../src/token/index.ts';
-import type { Rule } from '../module/index.ts';
-import { assertFails, Bench, failure } from './support/installation.ts';
+import { LARGE_SLOTS, type Rule } from '../module/index.ts';
+import { assertFails, Bench, failure, type Host } from './support/installation.ts';
 
 /** A token of its own for each test, since they change its PIN file and flags; so they can wait side by side. */
 class Place {
@@ -21,8 +21,12 @@ class Place {
     return this.bench.faulty.counts().logins.length;
   }
 
+  get pinFile(): string {
+    return path.join(this.bench.hsm.directory, 'pin');
+  }
+
   writePin(pin: string): void {
-    writeFileSync(path.join(this.bench.hsm.directory, 'pin'), pin, { mode: 0o600 });
+    writeFileSync(this.pinFile, pin, { mode: 0o600 });
   }
 }
 
@@ -147,6 +151,56 @@ describe('what the token says of its PIN', { concurrency: 3 }, () => {
     });
   }
 
+  pinTest('CKF_PROTECTED_AUTHENTICATION_PATH: no C_Login, unless pin_despite_flag', async (place) => {
+    place.bench.faulty.control({ tokenInfo: { set: ['CKF_PROTECTED_AUTHENTICATION_PATH'] } });
+    const host = place.bench.host();
+    await sleep(2_500);
+    const error = await failure(host.encrypt(Buffer.alloc(1)));
+    assert.equal(error.status, 'UNAVAILABLE');
+    assert.match(error.message, /token\.pin_despite_flag: true/);
+    assert.equal(place.logins(), 0);
+    const other = await place.bench.readyHost({ token: { pinDespiteFlag: true } });
+    await other.encrypt(Buffer.alloc(1));
+    assert.equal(place.logins(), 1);
+  });
+
+  pinTest('CKF_USER_PIN_COUNT_LOW is gone from the report once the right PIN has logged in', async (place) => {
+    // SoftHSM2 sets it at a wrong PIN, and takes it back at the right one.
+    place.writePin('000000');
+    const host = place.bench.host();
+    await assertFails(host.encrypt(Buffer.alloc(1)), 'pin-refused');
+    const flags = (): readonly string[] => host.token.report().token?.flags ?? [];
+    assert.ok(!flags().includes('user PIN count low'), 'it was read before the login');
+    place.writePin(place.bench.hsm.pin);
+    await host.ready();
+    await host.encrypt(Buffer.alloc(1));
+    assert.ok(flags().length > 0 && !flags().includes('user PIN count low'), flags().join());
+    assert.deepEqual(
+      describePins(host.stateDir).map(({ state, settled }) => [state, settled]),
+      [
+        ['refused', true],
+        ['good', false],
+      ],
+    );
+  });
+
+  pinTest('CKF_USER_PIN_COUNT_LOW is seen, and seen to go, while the token is logged in', async (place) => {
+    const host = await place.bench.readyHost();
+    const flagged = async (wanted: boolean): Promise<void> => {
+      const until = performance.now() + 90_000;
+      while (host.token.report().token?.flags.includes('user PIN count low') !== wanted) {
+        assert.ok(performance.now() < until, `still ${String(!wanted)}`);
+        await sleep(200);
+      }
+    };
+    await flagged(false);
+    place.bench.faulty.control({ tokenInfo: { set: ['CKF_USER_PIN_COUNT_LOW'] } });
+    await flagged(true);
+    place.bench.faulty.control({});
+    await flagged(false);
+    assert.equal(place.logins(), 1);
+  });
+
   pinTest('CKF_USER_PIN_COUNT_LOW: a PIN that was never tried is, one that was not good is not', async (place) => {
     const stateDir = place.bench.newStateDir();
     place.bench.faulty.control({
@@ -165,4 +219,70 @@ describe('what the token says of its PIN', { concurrency: 3 }, () => {
     place.bench.faulty.loseSessions();
     await host.encrypt(Buffer.alloc(1));
   });
+});
+
+describe('a PIN file that changes while the token is logged in', { concurrency: 3 }, () => {
+  /** Resolves when the report's word on the PIN file fits. */
+  async function reported(host: Host, wanted: RegExp | undefined): Promise<void> {
+    const until = performance.now() + 30_000;
+    for (;;) {
+      const { pinFile } = host.token.report();
+      if (wanted === undefined ? pinFile === undefined : wanted.test(pinFile ?? '')) return;
+      assert.ok(performance.now() < until, `it says ${String(pinFile)}`);
+      await sleep(100);
+    }
+  }
+
+  pinTest('is compared, without a login', async (place) => {
+    const host = await place.bench.readyHost();
+    const { pin } = place.bench.hsm;
+    await sleep(1_500);
+    await reported(host, undefined);
+    const another = /pin holds another PIN than the one that is logged in; it will be tried at the next start/;
+    place.writePin('000000');
+    await reported(host, another);
+    place.writePin(pin);
+    await reported(host, undefined);
+    place.writePin(`${pin}\n`);
+    await reported(host, /ends in a line feed.*The login of now goes on/);
+    renameSync(place.pinFile, `${place.pinFile}.away`);
+    await reported(host, /there is no such file/);
+    place.writePin('000001');
+    await reported(host, another);
+    await host.encrypt(Buffer.alloc(1));
+    assert.equal(place.logins(), 1);
+    assert.equal(host.token.report().state, 'ready');
+    const said = host.said('warn').filter((line) => line.includes('another PIN'));
+    assert.ok(said.length === 2 && said.every((line) => !line.includes('0000')), said.join());
+  });
+
+  pinTest('to one that was refused before is told as such', async (place) => {
+    place.writePin('000000');
+    const host = place.bench.host();
+    await assertFails(host.encrypt(Buffer.alloc(1)), 'pin-refused');
+    place.writePin(place.bench.hsm.pin);
+    await host.ready();
+    place.writePin('000000');
+    await reported(host, /has refused it before: it is not tried again/);
+    assert.equal(place.logins(), 2);
+  });
+});
+
+test('a slot id above 2^53 is taken, found and shown exactly', async (t) => {
+  const bench = await Bench.make();
+  t.after(() => bench.cleanup());
+  const first = await bench.readyHost();
+  const slot = String(BigInt(first.token.report().token?.slot ?? 0) | LARGE_SLOTS);
+  await bench.reset();
+  bench.faulty.control({ largeSlots: true });
+  const host = await bench.readyHost({ token: { partition: { by: 'slot', slot } } });
+  await host.encrypt(Buffer.alloc(1));
+  assert.equal(host.token.report().token?.slot, slot);
+  assert.notEqual(String(Number(slot)), slot);
+  // One beside it, which a number does not tell from it, is another slot.
+  const beside = bench.host({ token: { partition: { by: 'slot', slot: String(BigInt(slot) ^ 1n) } } });
+  assert.match(
+    (await failure(beside.encrypt(Buffer.alloc(1)))).message,
+    new RegExp(`no token with slot.*slot ${slot}`),
+  );
 });

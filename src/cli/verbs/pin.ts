@@ -9,8 +9,14 @@ export function run({ configFile, json, print, printJson }: Invocation): Promise
   if (json) printJson(pins);
   else if (pins.length === 0) print('Nothing is remembered: the PIN has not been tried yet, or was cleared.');
   else {
-    const rows = pins.map(({ serial, state, ckr, when }) => [serial, MEANING[state], ckr ?? '-', moment(when)]);
-    print(table([['TOKEN SERIAL', 'PIN', 'LAST ANSWER', 'WHEN'], ...rows]));
+    const rows = pins.map(({ serial, label, state, ckr, when }) => [
+      serial,
+      label,
+      MEANING[state],
+      ckr ?? '-',
+      moment(when),
+    ]);
+    print(table([['TOKEN SERIAL', 'LABEL', 'PIN', 'LAST ANSWER', 'WHEN'], ...rows]));
   }
   return Promise.resolve(EXIT.ok);
 }

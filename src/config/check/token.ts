@@ -7,6 +7,11 @@ import type { FileDraft, TokenDraft } from '../schema.ts';
 import { warnIfOpen } from './secret-file.ts';
 
 const LINE_FEED = 0x0a;
+const CRLF = '\r\n';
+/** Byte order marks of UTF-8 and UTF-16, which editors write in front of a text. */
+const BYTE_ORDER_MARKS: readonly Buffer[] = ['efbbbf', 'fffe', 'feff'].map((hex) => Buffer.from(hex, 'hex'));
+/** The largest PIN file in bytes that the token process takes. */
+const MOST_PIN_BYTES = 1_024;
 
 export function checkToken({ token }: FileDraft, sheet: Sheet): void {
   if (token === undefined) return;
@@ -44,10 +49,10 @@ function checkPin(token: TokenDraft, sheet: Sheet): void {
   if (typeof file === 'string') checkPinFile(file, token.pin_file_newline, sheet);
 }
 
-/** Looks at size and last byte only: this process never holds the PIN. */
+/** Looks at the size, the first three bytes and the last one only: this process never holds the PIN. */
 function checkPinFile(file: string, newline: TokenDraft['pin_file_newline'], sheet: Sheet): void {
   const property = 'token.pin_file';
-  const seen = withFile(file, (descriptor, { size, mode }) => ({ size, mode, last: lastByte(descriptor, size) }));
+  const seen = withFile(file, (descriptor, { size, mode }) => ({ size, mode, ...edges(descriptor, size) }));
   if ('trouble' in seen) {
     // A bare name that is no file may be the PIN itself, put into the wrong place.
     const which = path.dirname(file) === sheet.directory ? 'names a file that' : `names ${file}, which`;
@@ -55,8 +60,17 @@ function checkPinFile(file: string, newline: TokenDraft['pin_file_newline'], she
     return;
   }
   warnIfOpen(property, file, seen.mode, sheet);
-  const endsInLineFeed = seen.last === LINE_FEED;
-  if (seen.size === 0 || (seen.size === 1 && endsInLineFeed && newline !== 'keep')) {
+  const { size, marked, endsInLineFeed, onlyLineEnding } = seen;
+  if (size > MOST_PIN_BYTES) {
+    const trouble = `names ${file}, which has ${size} bytes, and a PIN has at most ${MOST_PIN_BYTES}`;
+    sheet.problem(property, trouble, 'name the file that holds the PIN, and nothing else');
+  } else if (marked) {
+    sheet.problem(
+      property,
+      `names ${file}, which begins with a byte order mark, and a wrong PIN may lock the partition`,
+      'save the file as UTF-8 without one (printf %s)',
+    );
+  } else if (size === 0 || (onlyLineEnding && newline !== 'keep')) {
     sheet.problem(property, `names ${file}, which is empty`, "write the PIN into it: printf %s 'PIN' > FILE");
   } else if (endsInLineFeed && newline === null) {
     sheet.problem(
@@ -67,12 +81,22 @@ function checkPinFile(file: string, newline: TokenDraft['pin_file_newline'], she
   }
 }
 
-function lastByte(descriptor: number, size: number): number | undefined {
-  const byte = Buffer.alloc(1);
-  const count = size === 0 ? 0 : readSync(descriptor, byte, 0, 1, size - 1);
-  const last = byte[0];
-  byte.fill(0);
-  return count === 1 ? last : undefined;
+/** What the first three bytes and the last one of a file tell; they are read into memory that is zeroed. */
+function edges(
+  descriptor: number,
+  size: number,
+): { readonly marked: boolean; readonly endsInLineFeed: boolean; readonly onlyLineEnding: boolean } {
+  const bytes = Buffer.alloc(4);
+  const first = bytes.subarray(0, readSync(descriptor, bytes, 0, Math.min(3, size), 0));
+  if (size > 0) readSync(descriptor, bytes, 3, 1, size - 1);
+  const endsInLineFeed = size > 0 && bytes[3] === LINE_FEED;
+  const seen = {
+    marked: BYTE_ORDER_MARKS.some((mark) => first.subarray(0, mark.length).equals(mark)),
+    endsInLineFeed,
+    onlyLineEnding: endsInLineFeed && (size === 1 || (size === 2 && first.equals(Buffer.from(CRLF)))),
+  };
+  bytes.fill(0);
+  return seen;
 }
 
 /** What would change the token process itself and not the vendor's module. */

@@ -2,11 +2,14 @@ import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Docum
 import { readSmallFile } from '../files.ts';
 import { shown, type Sheet } from '../problems.ts';
 
+/** A whole number that a `number` would round is a `bigint`. */
+export type Scalar = string | number | bigint | boolean | null;
+
 /** What a YAML file holds, without YAML's surprises: no aliases, no merged or repeated keys, no tags. */
 export type Yaml =
   | { readonly kind: 'map'; readonly entries: ReadonlyMap<string, Yaml> }
   | { readonly kind: 'list'; readonly items: readonly Yaml[] }
-  | { readonly kind: 'scalar'; readonly value: string | number | boolean | null }
+  | { readonly kind: 'scalar'; readonly value: Scalar }
   /** Already reported. */
   | { readonly kind: 'faulty' };
 
@@ -41,6 +44,7 @@ function parseText(text: string, sheet: Sheet): Yaml | undefined {
     lineCounter: lines,
     prettyErrors: false,
     stringKeys: true,
+    intAsBigInt: true,
     uniqueKeys: false,
     merge: false,
   });
@@ -102,7 +106,7 @@ function convert(node: unknown, property: string, lines: LineCounter, sheet: She
       }),
     };
   }
-  if (isScalar(node) && isPlain(node.value)) return { kind: 'scalar', value: node.value };
+  if (isScalar(node) && isPlain(node.value)) return { kind: 'scalar', value: exact(node.value) };
   sheet.problem(property || sheet.file, 'has a tag (!!name)', 'remove the tag');
   return { kind: 'faulty' };
 }
@@ -144,6 +148,11 @@ function lineOf(node: unknown, lines: LineCounter): number | undefined {
   return start === undefined ? undefined : lines.linePos(start).line;
 }
 
-function isPlain(value: unknown): value is string | number | boolean | null {
-  return value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean';
+function isPlain(value: unknown): value is Scalar {
+  return value === null || ['string', 'number', 'bigint', 'boolean'].includes(typeof value);
 }
+
+const exact = (value: Scalar): Scalar =>
+  typeof value === 'bigint' && BigInt(Number(value)) === value && Number.isSafeInteger(Number(value))
+    ? Number(value)
+    : value;

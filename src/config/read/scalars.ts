@@ -56,13 +56,17 @@ export const boolean = scalar((value) => {
 /** A whole number from `min` to `max`. */
 export function integer(min: number, max: number): Reader<number> {
   return scalar((value) => {
+    if (value.kind === 'scalar' && typeof value.value === 'bigint') return outside(value.value, min, max);
     if (value.kind !== 'scalar' || typeof value.value !== 'number' || !Number.isInteger(value.value)) {
       return wrongType(value, 'a whole number', 'write digits only, without quotes or a unit');
     }
     if (value.value >= min && value.value <= max) return value.value;
-    return new Fault(`is ${shown(value.value)}`, `give a number from ${min} to ${max}`);
+    return outside(value.value, min, max);
   });
 }
+
+export const outside = (written: number | bigint, min: number | bigint, max: number | bigint): Fault =>
+  new Fault(`is ${shown(written)}`, `give a number from ${min} to ${max}`);
 
 /** One of a few words, or of a few numbers. */
 export function oneOf<const T extends string | number>(...choices: readonly T[]): Reader<T> {
@@ -91,6 +95,6 @@ export function wrongType(value: Yaml, wanted: string, mend: string): Fault {
 function kindOf(value: Yaml): string {
   if (value.kind === 'map') return 'a section';
   if (value.kind === 'list') return 'a list';
-  if (value.kind === 'scalar' && typeof value.value === 'number') return 'a number';
+  if (value.kind === 'scalar' && ['number', 'bigint'].includes(typeof value.value)) return 'a number';
   return value.kind === 'scalar' && typeof value.value === 'boolean' ? 'true or false' : 'a text';
 }

@@ -1,7 +1,7 @@
 /** Readers of values with a unit or a form of their own. */
 import path from 'node:path';
 import { shown } from '../problems.ts';
-import { Fault, scalar, textual, wrongType, type Reader } from './scalars.ts';
+import { Fault, outside, scalar, textual, wrongType, type Reader } from './scalars.ts';
 
 const MILLISECONDS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const;
 const BYTES = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3, TiB: 1024 ** 4 } as const;
@@ -59,6 +59,19 @@ export const mode = scalar((value) => {
   if (typeof written !== 'string') return wrongType(value, 'a file mode', mend);
   if (!/^(0o?)?[0-7]{3}$/.test(written)) return new Fault(`is ${shown(written)} and not a file mode`, mend);
   return Number.parseInt(written.slice(-3), 8);
+});
+
+/** A CK_ULONG has 64 bits. */
+const LARGEST_SLOT = 2n ** 64n - 1n;
+
+/** A slot's id in decimal, as exactly as it is written. */
+export const slotId = scalar((value) => {
+  const written = value.kind === 'scalar' ? value.value : undefined;
+  if (typeof written !== 'bigint' && !(typeof written === 'number' && Number.isInteger(written))) {
+    return wrongType(value, 'a whole number', 'write digits only, without quotes or a unit');
+  }
+  const id = BigInt(written);
+  return id >= 0n && id <= LARGEST_SLOT ? String(id) : outside(written, 0, LARGEST_SLOT);
 });
 
 /** A file's name, made absolute from the configuration file's directory. */

@@ -11,7 +11,18 @@ const MASK = '(masked)';
  */
 const SHOWN: ReadonlySet<string> = new Set([
   ...['state_dir', 'control_socket', 'name', 'endpoint', 'apis', 'host', 'mode', 'patience', 'allow_unprotected'],
-  ...['module', 'label', 'serial', 'slot', 'login', 'pin_file_newline', 'profile', 'sessions', 'vendor_timeout'],
+  ...[
+    'module',
+    'label',
+    'serial',
+    'slot',
+    'login',
+    'pin_file_newline',
+    'pin_despite_flag',
+    'profile',
+    'sessions',
+    'vendor_timeout',
+  ],
   ...['state', 'create', 'key_id', 'mac_label', 'size', 'allow_unsafe', 'retired_keys', 'large_values'],
   ...['data_key', 'max_age', 'max_values', 'max_bytes', 'cache_size', 'cache_ttl'],
   ...['call_deadline', 'hide', 'in_flight', 'queued', 'connections', 'value', 'message', 'shutdown'],

@@ -1,3 +1,4 @@
+import type { TokenReport } from '../../token/index.ts';
 import type { Facts } from '../facts.ts';
 import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
 
@@ -14,11 +15,21 @@ export const login: Check = {
     if (report.stage === 'login') return [failure(report.reason, mendFor(report.reason)), ...memory];
     if (report.state !== 'ready') return [unseen(`it stops at the ${report.stage ?? 'token'}`), ...memory];
     if (facts.config?.token.login === 'none') return [ok('no login, as configured (login: none)')];
-    return [ok(`logged in to ${report.token?.label ?? 'the token'}`), ...memory];
+    return [ok(`logged in to ${report.token?.label ?? 'the token'}`), ...aboutFile(report), ...memory];
   },
 };
 
+/** The token process has compared the PIN file with the PIN that is logged in. */
+function aboutFile({ pinFile }: TokenReport): Finding[] {
+  if (pinFile === undefined) return [];
+  const mend =
+    'if the PIN was just changed on the token, restart one instance first (docs/pin.md); else put the PIN that is logged in back into pin_file before anything restarts';
+  return [warning(pinFile, mend)];
+}
+
 function mendFor(reason: string): string {
+  if (reason.includes('CKF_PROTECTED_AUTHENTICATION_PATH'))
+    return 'set token.pin_despite_flag: true if the PIN in pin_file is right there (Luna with a challenge secret), and restart; PIN pads are not supported';
   if (/CKR_PIN_LOCKED|has locked/.test(reason))
     return "have the HSM's security officer unlock the PIN, then run kms-plugin pin clear";
   if (reason.includes('allows one last try'))
@@ -43,8 +54,9 @@ function remembered(facts: Facts): Finding[] {
         'make sure that the PIN in pin_file is right, then run kms-plugin pin clear',
       ),
     ];
-  const refused = pins.pins.filter(({ state }) => state === 'refused');
-  const cutOff = pins.pins.filter(({ state }) => state === 'cut-off');
+  const open = pins.pins.filter(({ settled }) => !settled);
+  const refused = open.filter(({ state }) => state === 'refused');
+  const cutOff = open.filter(({ state }) => state === 'cut-off');
   return [
     ...refused.map(({ serial, ckr, when }) =>
       warning(

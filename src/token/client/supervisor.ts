@@ -165,7 +165,7 @@ export class Supervisor {
     this.#hangs.heard(now);
     if (frame.type === FrameType.event) {
       const event = decodeJson(frame.payload) as StateEvent | AliveEvent;
-      if ('alive' in event) this.#record.counted(event.sessions);
+      if ('alive' in event) this.#alive(event);
       else this.#stateEvent(event);
       return;
     }
@@ -179,6 +179,11 @@ export class Supervisor {
       this.#answered(now);
       this.#pending.settle(frame.id, { kind: 'failed', answer });
     }
+  }
+
+  #alive(event: AliveEvent): void {
+    const news = this.#record.alive(event);
+    if (news !== undefined) this.#options.log.warn(news, { kind: 'pin-file' });
   }
 
   #stateEvent(event: StateEvent): void {

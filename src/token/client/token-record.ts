@@ -1,5 +1,5 @@
 import type { TokenReport } from '../types.ts';
-import type { StateEvent } from '../wire/messages.ts';
+import type { AliveEvent, StateEvent } from '../wire/messages.ts';
 import type { AvailabilityGate } from './availability.ts';
 
 type Details = Omit<StateEvent['details'], 'stage'>;
@@ -11,6 +11,7 @@ export class TokenRecord {
   /** Of an earlier process, until its successor says something. */
   #details: Lasting = {};
   #sessions: TokenReport['sessions'];
+  #pinFile: string | undefined;
   #lastGood: number | undefined;
   #lastError: TokenReport['lastError'];
 
@@ -31,9 +32,14 @@ export class TokenRecord {
     if (sessions !== undefined) this.#sessions = sessions;
   }
 
-  /** The sessions of now; undefined while the process has no token. */
-  counted(sessions: TokenReport['sessions']): void {
+  /** What a process says every second. @returns what is wrong with the PIN file, once. */
+  alive({ sessions, flags, pinFile }: AliveEvent): string | undefined {
     this.#sessions = sessions;
+    const { token } = this.#details;
+    if (token !== undefined && flags !== undefined) this.#details = { ...this.#details, token: { ...token, flags } };
+    const isNew = pinFile !== this.#pinFile;
+    this.#pinFile = pinFile;
+    return isNew ? pinFile : undefined;
   }
 
   /** @param now - of a good answer, in `performance.now()` milliseconds. */
@@ -57,6 +63,7 @@ export class TokenRecord {
       module: { path: this.#modulePath },
       ...this.#details,
       ...(this.#sessions === undefined ? {} : { sessions: this.#sessions }),
+      ...(this.#pinFile === undefined ? {} : { pinFile: this.#pinFile }),
       ...(this.#lastError === undefined ? {} : { lastError: this.#lastError }),
       ...(this.#lastGood === undefined
         ? {}

@@ -1,23 +1,22 @@
 import { isUtf8 } from 'node:buffer';
 import { LockHeldError, lockFile } from '../../lock/index.ts';
 import type { FileLock } from '../../lock/index.ts';
-import { freshEntry } from './entry.ts';
+import { digestOf, freshEntry } from './entry.ts';
 import type { PinEntry } from './entry.ts';
 import { loginLockPath, PinMemory, PinMemoryError } from './memory.ts';
 import { beginAttempt, endAttempt, jittered, objection, outcomeOf } from './rules.ts';
-import type { LoginOutcome, TokenFlags } from './types.ts';
+import type { LoginOutcome, TokenFlags, TokenIdentity } from './types.ts';
 
 /** How soon to come back when another process is logging in, and when `state_dir` is in trouble. Milliseconds. */
 const LOCK_PAUSE_MS = 2_000;
 const DISK_PAUSE_MS = 10_000;
 
-/** Refusals, by hash, that the disk would not take: this process tries to write them again, and not the PIN. */
+/** Refusals, by token and hash, that the disk would not take: this process tries to write them again, and not the PIN. */
 const unwritten = new Map<string, PinEntry>();
 
 export interface LoginAttempt {
   readonly stateDir: string;
-  /** The token's serial number, as C_GetTokenInfo gives it, without padding. */
-  readonly serial: string;
+  readonly token: TokenIdentity;
   /** Reads the token's flags afresh. Called under the lock, right before C_Login. Throws as `login` does. */
   readonly flags: () => TokenFlags;
   /** UTF-8. The caller zeroes it. */
@@ -57,20 +56,20 @@ async function takeLoginLock({ stateDir, lockWaitMs }: LoginAttempt): Promise<Fi
 }
 
 async function attemptLocked(attempt: LoginAttempt): Promise<LoginOutcome> {
-  const { serial, now = Date.now } = attempt;
+  const { token, now = Date.now } = attempt;
   const memory = usable(attempt, () => PinMemory.open(attempt.stateDir));
   if (!(memory instanceof PinMemory)) return memory;
-  const hash = await memory.hash(serial, attempt.pin);
-  const owed = unwritten.get(hash);
+  const hash = await memory.hash(token.serial, attempt.pin);
+  const owed = unwritten.get(`${digestOf(token)} ${hash}`);
   if (owed?.ckr !== undefined) return remember(memory, owed, owed.ckr);
-  const known = memory.find(serial, hash);
+  const known = memory.find(token, hash);
 
   const flags = answerOf(() => attempt.flags());
   if (typeof flags === 'string') return { kind: 'failed', ckr: flags };
-  const no = objection(serial, known, flags, now());
+  const no = objection(token, known, flags, now());
   if (no !== undefined) return no;
 
-  const begun = beginAttempt(known ?? freshEntry(serial, hash), now());
+  const begun = beginAttempt({ ...freshEntry(token, hash), ...known, token: digestOf(token) }, now());
   const trouble = usable(attempt, () => memory.put(begun));
   if (trouble !== undefined) return trouble;
   const answer = answerOf(() => {
@@ -83,15 +82,17 @@ async function attemptLocked(attempt: LoginAttempt): Promise<LoginOutcome> {
 function remember(memory: PinMemory, ended: PinEntry, answer: string): LoginOutcome {
   try {
     memory.put(ended);
-    unwritten.delete(ended.hash);
+    unwritten.delete(owedKey(ended));
     return outcomeOf(ended, answer, true);
   } catch (error) {
     const outcome = outcomeOf(ended, answer, false);
-    if (outcome.kind === 'refused') unwritten.set(ended.hash, ended);
+    if (outcome.kind === 'refused') unwritten.set(owedKey(ended), ended);
     if (outcome.kind !== 'logged-in') return outcome;
     return { ...outcome, warning: `logged in, but state_dir cannot be written: ${messageOf(error)}` };
   }
 }
+
+const owedKey = ({ token, hash }: PinEntry): string => `${token} ${hash}`;
 
 /** What `call` returns, or the CKR_ name with which it fails. */
 function answerOf<T>(call: () => T): T | string {

@@ -1,7 +1,8 @@
 import { lockFile } from '../../lock/index.ts';
 import { describeEntry } from './entry.ts';
 import { loginLockPath, memoryPath, PinMemory, PinMemoryError } from './memory.ts';
-import type { PinRecord } from './types.ts';
+import { isGivenUp } from './rules.ts';
+import type { PinRecord, TokenIdentity } from './types.ts';
 
 /** How long a command waits for a login that goes on, in milliseconds. */
 const COMMAND_WAIT_MS = 2_000;
@@ -16,11 +17,22 @@ const MOST_READS = 5;
 export function describePins(stateDir: string): readonly PinRecord[] {
   for (let reads = 1; ; reads++) {
     try {
-      return (PinMemory.read(stateDir)?.entries ?? []).toSorted((a, b) => a.at - b.at).map(describeEntry);
+      const entries = PinMemory.read(stateDir)?.entries ?? [];
+      return entries.toSorted((a, b) => a.at - b.at).map((entry) => describeEntry(entry, entries));
     } catch (error) {
       if (!(error instanceof PinMemoryError) || reads === MOST_READS) throw error;
     }
   }
+}
+
+/**
+ * Whether the memory keeps this PIN (its bytes) of that token from being tried for good. Takes no lock, as above.
+ * @throws PinMemoryError when the memory is damaged; the system's error when it cannot be read.
+ */
+export async function isRefused(stateDir: string, token: TokenIdentity, pin: Buffer): Promise<boolean> {
+  const memory = PinMemory.read(stateDir);
+  const entry = memory?.find(token, await memory.hash(token.serial, pin));
+  return entry !== undefined && isGivenUp(entry);
 }
 
 /**

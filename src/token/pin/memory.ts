@@ -1,9 +1,10 @@
 import { randomBytes, scrypt } from 'node:crypto';
 import { join } from 'node:path';
-import { parseEntry } from './entry.ts';
+import { isAbout, isSameToken, parseEntry } from './entry.ts';
 import type { PinEntry } from './entry.ts';
 import { createSlots, readSlots, replaceSlots, updateSlots } from './slots.ts';
 import type { Snapshot } from './slots.ts';
+import type { TokenIdentity } from './types.ts';
 
 const SALT_BYTES = 16;
 const HASH_BYTES = 32;
@@ -93,8 +94,8 @@ export class PinMemory {
     });
   }
 
-  find(serial: string, hash: string): PinEntry | undefined {
-    return this.#entries.find((entry) => isFor(entry, serial, hash));
+  find(identity: TokenIdentity, hash: string): PinEntry | undefined {
+    return this.#entries.find((entry) => entry.hash === hash && isAbout(entry, identity));
   }
 
   /**
@@ -102,9 +103,9 @@ export class PinMemory {
    * @throws PinMemoryError when there is no room; the system's error when it cannot be written.
    */
   put(entry: PinEntry): void {
-    const others = this.#entries.filter((other) => !isFor(other, entry.serial, entry.hash));
+    const others = this.#entries.filter((other) => !(other.hash === entry.hash && isSameToken(other, entry)));
     const next = { ...entry, ckr: entry.ckr?.slice(0, MOST_CKR_LENGTH) };
-    const demoted = entry.standing === 'good' ? others.map((other) => demote(other, entry.serial)) : others;
+    const demoted = entry.standing === 'good' ? others.map((other) => demote(other, entry)) : others;
     this.#save([...this.#makeRoom(demoted), next]);
   }
 
@@ -153,12 +154,9 @@ export class PinMemory {
   }
 }
 
-const isFor = (entry: PinEntry, serial: string, hash: string): boolean =>
-  entry.serial === serial && entry.hash === hash;
-
 /** A token has one PIN: when another one proves good, this one was good only formerly. */
-const demote = (entry: PinEntry, serial: string): PinEntry =>
-  entry.standing === 'good' && entry.serial === serial ? { ...entry, standing: 'tried' } : entry;
+const demote = (entry: PinEntry, good: PinEntry): PinEntry =>
+  entry.standing === 'good' && isSameToken(entry, good) ? { ...entry, standing: 'tried' } : entry;
 
 const emptyMemory = (): Buffer => encode({ salt: randomBytes(SALT_BYTES), entries: [] });
 

@@ -4,6 +4,9 @@ import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 /** The largest PIN file in bytes: PINs have tens of characters, so a larger file is not one. */
 const MOST_BYTES = 1_024;
 
+/** Byte order marks of UTF-8 and UTF-16, which editors write in front of a text. */
+const BYTE_ORDER_MARKS: readonly Buffer[] = ['efbbbf', 'fffe', 'feff'].map((hex) => Buffer.from(hex, 'hex'));
+
 const LINE_FEED = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
 
@@ -18,7 +21,7 @@ export class PinFileError extends Error {
  * count a wrong PIN. The caller zeroes the buffer.
  *
  * @throws PinFileError when it is missing, unreadable, no regular file, empty, too large (over
- *   1,024 bytes) or not UTF-8.
+ *   1,024 bytes), begins with a byte order mark, or is not UTF-8.
  */
 export function readPinFile(path: string, newline?: 'keep' | 'strip'): Buffer {
   const bytes = readBytes(path);
@@ -31,6 +34,11 @@ export function readPinFile(path: string, newline?: 'keep' | 'strip'): Buffer {
 }
 
 function checked(path: string, bytes: Buffer, newline: 'keep' | 'strip' | undefined): Buffer {
+  if (startsWithMark(bytes)) {
+    throw new PinFileError(
+      `pin_file ${path} begins with a byte order mark, which would be part of the PIN: save it as UTF-8 without one (printf %s)`,
+    );
+  }
   const ends = bytes.at(-1) === LINE_FEED;
   if (ends && newline === undefined) {
     throw new PinFileError(
@@ -44,6 +52,10 @@ function checked(path: string, bytes: Buffer, newline: 'keep' | 'strip' | undefi
     throw new PinFileError(`pin_file ${path} is not UTF-8, as PKCS#11 wants a PIN to be: write it anew`);
   return pin;
 }
+
+/** Whether a text begins with a byte order mark; its first three bytes tell. */
+export const startsWithMark = (bytes: Buffer): boolean =>
+  BYTE_ORDER_MARKS.some((mark) => bytes.subarray(0, mark.length).equals(mark));
 
 const withoutLineEnding = (bytes: Buffer): Buffer => bytes.subarray(0, bytes.at(-2) === CARRIAGE_RETURN ? -2 : -1);
 

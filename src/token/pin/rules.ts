@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import type { PinEntry } from './entry.ts';
-import type { LoginOutcome, TokenFlags } from './types.ts';
+import type { LoginOutcome, TokenFlags, TokenIdentity } from './types.ts';
 
 /*
  * When C_Login may be called. A wrong PIN costs: Luna locks or erases a partition after 1 to 10 of them, and a supervisor
@@ -31,16 +31,27 @@ const FLAGS_PAUSE_MS = 60_000;
 /** Between half of `milliseconds` and all of it, so that the instances of a deployment drift apart. */
 export const jittered = (milliseconds: number): number => randomInt(Math.floor(milliseconds / 2), milliseconds + 1);
 
+/** Whether a PIN is not tried any more, whatever the token's flags say. */
+export const isGivenUp = ({ standing, lost }: PinEntry): boolean =>
+  standing === 'refused' || (standing !== 'good' && lost >= MOST_LOST);
+
 /** Why C_Login must not be called now; undefined when it may. `entry`: what is remembered of the PIN, if anything. */
 export function objection(
-  serial: string,
+  identity: TokenIdentity,
   entry: PinEntry | undefined,
   flags: TokenFlags,
   now: number,
 ): LoginOutcome | undefined {
-  const token = `the token with serial number ${serial}`;
+  const token = `the token with serial number ${identity.serial}`;
+  if (flags.protectedPath) {
+    return lookAgain(
+      `${token} takes its PIN on a device of its own (CKF_PROTECTED_AUTHENTICATION_PATH) and would count one from pin_file as ` +
+        'wrong, so there is no login: PIN pads are not supported. Where a PIN file is right all the same, as on Luna with a ' +
+        'challenge secret, set token.pin_despite_flag: true and restart',
+    );
+  }
   if (entry?.standing === 'refused') return refusal(entry, true);
-  if (entry !== undefined && entry.standing !== 'good' && entry.lost >= MOST_LOST) {
+  if (entry !== undefined && isGivenUp(entry)) {
     return {
       kind: 'refused',
       ckr: undefined,

@@ -1,3 +1,11 @@
+/** What names a token: all four together, since some vendors show one serial number always. As in CK_TOKEN_INFO, without padding. */
+export interface TokenIdentity {
+  readonly manufacturer: string;
+  readonly model: string;
+  readonly serial: string;
+  readonly label: string;
+}
+
 /** What a token's flags say about its user PIN (PKCS#11 v3.0, CK_TOKEN_INFO). Vendors may set none of them. */
 export interface TokenFlags {
   /** CKF_USER_PIN_COUNT_LOW: a wrong PIN was given since the last login that worked. */
@@ -8,6 +16,8 @@ export interface TokenFlags {
   readonly locked: boolean;
   /** CKF_USER_PIN_INITIALIZED. */
   readonly initialized: boolean;
+  /** CKF_PROTECTED_AUTHENTICATION_PATH, unless `pin_despite_flag`: the token counts a PIN that it is given as wrong. */
+  readonly protectedPath: boolean;
 }
 
 /** How an attempt to log in ended. `reason` is for operators: what is wrong, with which token, and the mend. */
@@ -44,6 +54,8 @@ export type PinState = 'good' | 'refused' | 'not-initialized' | 'cut-off' | 'tri
 /** What is remembered about one PIN of one token. The PIN and its hash stay out of it. */
 export interface PinRecord {
   readonly serial: string;
+  /** The token's label; empty for what an earlier release remembered. */
+  readonly label: string;
   readonly state: PinState;
   /** The last answer other than success, as a CKR_ name. */
   readonly ckr: string | undefined;
@@ -51,4 +63,6 @@ export interface PinRecord {
   readonly when: string;
   /** Attempts in a row that were cut off. */
   readonly cutOff: number;
+  /** Another PIN has logged in to the same token since: what became of this one troubles nobody any more. */
+  readonly settled: boolean;
 }

@@ -7,7 +7,8 @@ export type Template = pkcs11js.Template;
 
 export interface TokenFacts {
   readonly slot: Handle;
-  readonly slotId: number;
+  /** In decimal: a CK_SLOT_ID may be larger than a number holds exactly. */
+  readonly slotId: string;
   readonly label: string;
   readonly serial: string;
   readonly manufacturer: string;
@@ -141,7 +142,7 @@ export class Pkcs11Module {
     const max = info.maxSessionCount;
     return {
       slot,
-      slotId: handleToNumber(slot),
+      slotId: slot.readBigUInt64LE(0).toString(),
       label: text(info.label),
       serial: text(info.serialNumber),
       manufacturer: text(info.manufacturerID),

@@ -1,13 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { KeyQuery, TokenKey, TokenStage, TokenState } from '../types.ts';
 import { CkrError, Pkcs11Module, type TokenFacts } from '../pkcs11/module.ts';
-import type { CryptoRequest, OpenRequest, StateEvent } from '../wire/messages.ts';
+import type { AliveEvent, CryptoRequest, OpenRequest, StateEvent } from '../wire/messages.ts';
 import { LoginError, logIn, outsideLogins } from './login.ts';
 import { OperationError } from './operation-error.ts';
 import { Operations } from './operations.ts';
 import { IvError } from '../profiles/index.ts';
 import { describeSelector, Partition, PartitionError } from './partition.ts';
-import { explain, stageOf, stateDetails } from './state-details.ts';
+import { PinWatch } from './pin-watch.ts';
+import { explain, flagNames, stageOf, stateDetails } from './state-details.ts';
 
 /** Pause between two attempts to reach a token that is away, in milliseconds: its return is noticed within a second. */
 const RETRY_MIN_MS = 150;
@@ -16,6 +17,8 @@ const RETRY_JITTER_MS = 350;
 const REINITIALIZE_FROM = 1;
 /** A key's handle means nothing any more, though the token may be well: the key was destroyed, restored or moved. */
 const STALE_HANDLE: ReadonlySet<string> = new Set(['CKR_OBJECT_HANDLE_INVALID', 'CKR_KEY_HANDLE_INVALID']);
+/** How often a connected token's flags are read again, in milliseconds: somebody else may give it wrong PINs. */
+const FLAGS_MS = 30_000;
 /** How soon a login that must wait for an operator's deed is looked at again, without C_Login, in milliseconds. */
 const REFUSED_RETRY_MS = 5_000;
 
@@ -30,6 +33,7 @@ export interface EngineEvents {
 export class Engine {
   readonly #settings: OpenRequest;
   readonly #events: EngineEvents;
+  readonly #pinWatch: PinWatch | undefined;
   #module: Pkcs11Module | undefined;
   #queries: readonly KeyQuery[];
   #partition: Partition | undefined;
@@ -45,6 +49,7 @@ export class Engine {
   /** The making of keys, one after the other. */
   #creating: Promise<unknown> = Promise.resolve();
   #notes: string[] = [];
+  #flagsDue = 0;
   /** Operations inside the module: it must not be finalized under them. */
   #inside = 0;
   /** Operations that had come back when `moves` was asked last. */
@@ -53,6 +58,9 @@ export class Engine {
   constructor(settings: OpenRequest, events: EngineEvents) {
     this.#settings = settings;
     this.#events = events;
+    const { login, pinFile, pinFileNewline } = settings.token;
+    if (login !== 'none' && pinFile !== undefined)
+      this.#pinWatch = new PinWatch(pinFile, pinFileNewline, settings.stateDir);
     this.#queries = settings.queries;
     this.#afterLoss = settings.afterLoss;
   }
@@ -96,10 +104,20 @@ export class Engine {
     await turn;
   }
 
-  /** Sessions at work or idle, and how many there may be. */
-  get sessions(): { readonly open: number; readonly limit: number } {
-    const pool = this.#partition?.pool;
-    return { open: pool?.open ?? 0, limit: pool?.limit ?? 0 };
+  /** What is worth knowing while nothing happens: sessions, what the token says of its PIN by now, and the PIN file. */
+  vitals(): Omit<AliveEvent, 'alive'> {
+    const partition = this.#partition;
+    const pinFile = partition === undefined ? undefined : this.#pinWatch?.look();
+    const now = performance.now();
+    if (partition !== undefined && now >= this.#flagsDue) {
+      this.#flagsDue = now + FLAGS_MS;
+      partition.readFlags();
+    }
+    return {
+      sessions: { open: partition?.pool.open ?? 0, limit: partition?.pool.limit ?? 0 },
+      ...(partition === undefined ? {} : { flags: flagNames(partition.token.flags) }),
+      ...(pinFile === undefined ? {} : { pinFile }),
+    };
   }
 
   /**
@@ -205,7 +223,7 @@ export class Engine {
         config,
         async (token, session) => {
           this.#lastToken = token;
-          const warning = await logIn(module, config, stateDir, token, session);
+          const warning = await logIn(module, config, stateDir, token, session, this.#pinWatch);
           if (warning !== undefined) this.#notes.push(warning);
         },
         this.#queries,

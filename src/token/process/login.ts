@@ -1,6 +1,7 @@
 import { LockHeldError, lockFile } from '../../lock/index.ts';
 import { attemptLogin, loginLockPath, readPinFile, type LoginOutcome, type TokenFlags } from '../pin/index.ts';
 import type { TokenConfig } from '../../config/index.ts';
+import type { PinWatch } from './pin-watch.ts';
 import { CkrError, constants, type Handle, type Pkcs11Module, type TokenFacts } from '../pkcs11/module.ts';
 
 /** How long another process's C_Login is waited for, in milliseconds: longer than a vendor's slow login. */
@@ -21,6 +22,7 @@ export class LoginError extends Error {
 /**
  * Logs the user in on a session, by the PIN memory's rules: a PIN that was refused is never tried again.
  *
+ * @param watch - is told of the PIN that has logged in.
  * @returns a warning for the log, if any. Throws LoginError, CkrError; PinFileError when the PIN file cannot be read.
  */
 export async function logIn(
@@ -29,6 +31,7 @@ export async function logIn(
   stateDir: string,
   token: TokenFacts,
   session: Handle,
+  watch: PinWatch | undefined,
 ): Promise<string | undefined> {
   if (config.login === 'none' || config.pinFile === undefined || module.loggedIn(session)) return undefined;
   const userType = config.login === 'user' ? constants.CKU_USER : config.login;
@@ -36,13 +39,16 @@ export async function logIn(
   try {
     const outcome = await attemptLogin({
       stateDir,
-      serial: token.serial,
-      flags: () => pinFlags(module.token(token.slot).flags),
+      token,
+      flags: () => pinFlags(module.token(token.slot).flags, config),
       pin,
       login: (text) => module.login(session, userType, text),
       lockWaitMs: LOCK_WAIT_MS,
     });
-    if (outcome.kind === 'logged-in') return outcome.warning;
+    if (outcome.kind === 'logged-in') {
+      watch?.loggedIn(token, pin);
+      return outcome.warning;
+    }
     if (outcome.kind === 'failed') throw new CkrError('C_Login', outcome.ckr);
     throw new LoginError(token, outcome);
   } finally {
@@ -50,11 +56,12 @@ export async function logIn(
   }
 }
 
-const pinFlags = (flags: number): TokenFlags => ({
+const pinFlags = (flags: number, { pinDespiteFlag }: TokenConfig): TokenFlags => ({
   countLow: (flags & constants.CKF_USER_PIN_COUNT_LOW) !== 0,
   finalTry: (flags & constants.CKF_USER_PIN_FINAL_TRY) !== 0,
   locked: (flags & constants.CKF_USER_PIN_LOCKED) !== 0,
   initialized: (flags & constants.CKF_USER_PIN_INITIALIZED) !== 0,
+  protectedPath: (flags & constants.CKF_PROTECTED_AUTHENTICATION_PATH) !== 0 && !pinDespiteFlag,
 });
 
 /**

@@ -109,7 +109,7 @@ class TokenProcess {
       if (this.#engine?.moves() === false) return;
       const alive: AliveEvent = {
         alive: true,
-        ...(this.#engine === undefined ? {} : { sessions: this.#engine.sessions }),
+        ...this.#engine?.vitals(),
       };
       this.#channel.send(FrameType.event, 0, encodeJson(alive));
     }, ALIVE_INTERVAL_MS);

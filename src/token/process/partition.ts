@@ -67,7 +67,7 @@ function selectToken(module: Pkcs11Module, selector: PartitionSelector): TokenFa
  */
 export class Partition {
   readonly module: Pkcs11Module;
-  readonly token: TokenFacts;
+  #token: TokenFacts;
   readonly pool: SessionPool;
   readonly #anchor: Handle;
   readonly #wanted: ProfileName;
@@ -90,7 +90,7 @@ export class Partition {
     profiles: { readonly wanted: ProfileName; readonly first: Profile },
   ) {
     this.module = module;
-    this.token = token;
+    this.#token = token;
     this.#anchor = anchor;
     this.#loggedIn = module.loggedIn(anchor);
     this.pool = pool;
@@ -129,6 +129,8 @@ export class Partition {
       try {
         const profiles = { wanted: settings.profile, first: profile };
         const partition = new Partition(module, token, anchor, pool, profiles);
+        // The right PIN has reset what the token said of wrong ones.
+        partition.readFlags();
         await partition.search(queries);
         return partition;
       } catch (error) {
@@ -138,6 +140,19 @@ export class Partition {
     } catch (error) {
       module.closeSession(anchor);
       throw error;
+    }
+  }
+
+  get token(): TokenFacts {
+    return this.#token;
+  }
+
+  /** Reads the token's flags again; a token in trouble keeps those of before. */
+  readFlags(): void {
+    try {
+      this.#token = { ...this.#token, flags: this.module.token(this.#token.slot).flags };
+    } catch {
+      // A probe says so with more words.
     }
   }
 

@@ -62,12 +62,17 @@ function moduleInfo(module: Pkcs11Module | undefined): { description?: string; v
 const FLAG_NAMES: readonly (readonly [number, string])[] = [
   [0x4, 'login required'],
   [0x8, 'user PIN set'],
+  [0x100, 'protected authentication path'],
   [0x400, 'initialized'],
   [0x10000, 'user PIN count low'],
   [0x20000, 'user PIN final try'],
   [0x40000, 'user PIN locked'],
   [0x80000, 'user PIN to be changed'],
 ];
+
+/** CKF_… flags of CK_TOKEN_INFO (PKCS#11 3.1, section 3.2) as operators read them. */
+export const flagNames = (flags: number): readonly string[] =>
+  FLAG_NAMES.filter(([bit]) => (flags & bit) !== 0).map(([, name]) => name);
 
 const tokenDetails = (token: TokenFacts): NonNullable<StateEvent['details']['token']> => ({
   slot: token.slotId,
@@ -76,5 +81,5 @@ const tokenDetails = (token: TokenFacts): NonNullable<StateEvent['details']['tok
   manufacturer: token.manufacturer,
   model: token.model,
   firmware: token.firmware,
-  flags: FLAG_NAMES.filter(([bit]) => (token.flags & bit) !== 0).map(([, name]) => name),
+  flags: flagNames(token.flags),
 });

@@ -104,6 +104,10 @@ export interface StateEvent {
 export interface AliveEvent {
   readonly alive: true;
   readonly sessions?: TokenReport['sessions'];
+  /** The token's flags as it showed them last; absent while it is not connected. */
+  readonly flags?: readonly string[];
+  /** What is wrong with the PIN file, though the token is logged in. */
+  readonly pinFile?: string;
 }
 
 export const encodeJson = (value: unknown): Buffer[] => [Buffer.from(JSON.stringify(value), 'utf8')];

@@ -79,7 +79,15 @@ export class Hosts {
       stateDir,
       controlSocket: path.join(stateDir, 'control.sock'),
       listeners: [],
-      token: { ...this.#reach, login: 'user', profile: 'auto', sessions: 8, vendorTimeoutMs: 20_000, ...wishes.token },
+      token: {
+        ...this.#reach,
+        login: 'user',
+        pinDespiteFlag: false,
+        profile: 'auto',
+        sessions: 8,
+        vendorTimeoutMs: 20_000,
+        ...wishes.token,
+      },
       keys: keys.map((key, index) => ({
         state: index === 0 ? 'active' : 'decrypt',
         create: false,

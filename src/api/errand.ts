@@ -6,6 +6,8 @@ import type { DecryptResult, EncryptResult, Keyring } from '../keyring/index.ts'
 export interface Errand<Result> {
   /** What can be said against the request without the HSM. */
   refusal(): KmsError | undefined;
+  /** What it ends in when it can wait no longer for the token; undefined when that is the token's absence. */
+  overdue(): KmsError | undefined;
   attempt(call: Call): Promise<Result>;
   /** Zeroes a result that was given out, or that nobody waits for any more. */
   discard(result: Result): void;
@@ -37,6 +39,10 @@ export class EncryptErrand implements Errand<EncryptResult> {
     return undefined;
   }
 
+  overdue(): undefined {
+    return undefined;
+  }
+
   attempt(call: Call): Promise<EncryptResult> {
     return this.#keyring.encrypt(this.#plaintext, call);
   }
@@ -64,6 +70,10 @@ export class DecryptErrand implements Errand<DecryptResult> {
 
   refusal(): KmsError | undefined {
     return this.#keyring.refusal(this.#ciphertext, this.#expectedKeyId);
+  }
+
+  overdue(): KmsError | undefined {
+    return this.#keyring.undecided(this.#ciphertext);
   }
 
   attempt(call: Call): Promise<DecryptResult> {

@@ -204,7 +204,9 @@ export class Run<Result> implements Applicant, Waiter, Listed, Timed {
     }
     this.#hall.waitingRoom.leave(this);
     this.#finish(
-      this.#lastFailure ?? new KmsError(availability === 'starting' ? 'token-starting' : 'token-away', reason),
+      this.#lastFailure ??
+        this.#errand.overdue() ??
+        new KmsError(availability === 'starting' ? 'token-starting' : 'token-away', reason),
     );
   }
 

@@ -47,6 +47,8 @@ export function keyLines(key: KeyReport, paint: Paints): string[] {
     return [`${name}  ${keyIds[0] ?? 'no key id'}${kind}  ${size}  ${used}`, ...troubles];
   });
   if (found.length === 0) return [`${name}  ${paint.bad(key.problem ?? 'not looked for yet')}`];
-  const lines = found.flat();
-  return key.problem === undefined ? lines : [...lines, `${' '.repeat(9)}${paint.bad(key.problem)}`];
+  const retired =
+    key.retired?.map((id) => `key id ${id} is in retired_keys as well, and counts as listed: take one out`) ?? [];
+  const troubles = [...(key.problem === undefined ? [] : [key.problem]), ...retired];
+  return [...found.flat(), ...troubles.map((trouble) => `${' '.repeat(9)}${paint.bad(trouble)}`)];
 }

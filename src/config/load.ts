@@ -15,6 +15,8 @@ export interface ConfigCheck {
   /** Only when there are no problems. */
   readonly config?: Config;
   readonly problems: readonly Problem[];
+  /** Settings that cannot both be meant. `serve` knows which one to follow and goes on; whoever checks the file fails. */
+  readonly contradictions: readonly Problem[];
   /** What is allowed but should be looked at, one line each. */
   readonly warnings: readonly string[];
 }
@@ -37,11 +39,12 @@ export function checkConfig(file: string): ConfigCheck {
   const document = readDocument(sheet);
   const draft = document === undefined ? undefined : readFields(document, '', sheet);
   if (draft !== undefined) checkAll(draft, sheet);
+  const { contradictions } = sheet;
   if (draft !== undefined && sheet.problems.length === 0) {
-    return { config: assemble(draft, sheet), problems: [], warnings: sheet.warnings };
+    return { config: assemble(draft, sheet), problems: [], contradictions, warnings: sheet.warnings };
   }
   const problems = sheet.problems.toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0));
-  return { problems, warnings: sheet.warnings };
+  return { problems, contradictions, warnings: sheet.warnings };
 }
 
 /** Where the running service of a configuration is found. */

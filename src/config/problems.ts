@@ -39,6 +39,8 @@ export class Sheet {
   readonly file: string;
   readonly directory: string;
   readonly problems: Problem[] = [];
+  /** What serve lives with and check-config, doctor and a deployment do not. */
+  readonly contradictions: Problem[] = [];
   readonly warnings: string[] = [];
   readonly lines = new Map<string, number>();
 
@@ -48,13 +50,20 @@ export class Sheet {
   }
 
   problem(property: string, trouble: string, mend: string): void {
-    const line = this.#line(property);
-    this.problems.push({ property, trouble, mend, ...(line === undefined ? {} : { line }) });
+    this.problems.push(this.#at(property, trouble, mend));
+  }
+
+  contradiction(property: string, trouble: string, mend: string): void {
+    this.contradictions.push(this.#at(property, trouble, mend));
   }
 
   warn(property: string, trouble: string, mend: string): void {
+    this.warnings.push(describeProblem(this.#at(property, trouble, mend)));
+  }
+
+  #at(property: string, trouble: string, mend: string): Problem {
     const line = this.#line(property);
-    this.warnings.push(describeProblem({ property, trouble, mend, ...(line === undefined ? {} : { line }) }));
+    return { property, trouble, mend, ...(line === undefined ? {} : { line }) };
   }
 
   /** A property that is missing has no line; the section that it is missing from has. */

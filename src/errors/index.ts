@@ -44,6 +44,7 @@ export const FAILURES = {
   'key-retired': row('KMS-3005', 'INVALID_ARGUMENT'),
   'key-create-refused': row('KMS-3006', 'FAILED_PRECONDITION'),
   unproven: row('KMS-3007', 'FAILED_PRECONDITION'),
+  'retired-undecided': row('KMS-3008', 'FAILED_PRECONDITION', true),
   // 4xxx: ciphertexts
   'foreign-ciphertext': row('KMS-4001', 'INVALID_ARGUMENT'),
   'malformed-ciphertext': row('KMS-4002', 'INVALID_ARGUMENT'),

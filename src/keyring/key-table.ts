@@ -3,7 +3,15 @@ import { FAULTS, KmsError, toKmsError } from '../errors/index.ts';
 import type { Log } from '../log/index.ts';
 import type { KeyQuery, TokenKey } from '../token/index.ts';
 import type { KeyMemory } from './key-memory.ts';
-import { byId, chooseSealingKey, idsOf, listedKeys, type ListedKey, type SealingChoice } from './listed-keys.ts';
+import {
+  byId,
+  chooseSealingKey,
+  idsOf,
+  listedKeys,
+  queryFor,
+  type ListedKey,
+  type SealingChoice,
+} from './listed-keys.ts';
 
 export interface KeyTableOptions {
   readonly config: Config;
@@ -13,6 +21,9 @@ export interface KeyTableOptions {
   readonly mayCreate: (config: KeyConfig) => boolean;
 }
 
+/** What of a query decides which objects are found and which ids they have. */
+const searchFor = ({ label, macLabel }: KeyQuery): string => JSON.stringify([label, macLabel ?? label]);
+
 /** The configuration's keys as the token last showed them: which one encrypts, and which answers to an id. */
 export class KeyTable {
   readonly #options: KeyTableOptions;
@@ -21,7 +32,7 @@ export class KeyTable {
   #byId: ReadonlyMap<string, ListedKey> = new Map();
   #seen: readonly TokenKey[] | undefined;
   #sealing: SealingChoice | KmsError = new KmsError('token-starting', 'the token has not been reached yet');
-  /** Labels that the token was asked for: of others it is not known whether it holds them. */
+  /** What the token was asked for: of others it is not known whether it holds them. */
   #searched: ReadonlySet<string> = new Set();
 
   constructor(options: KeyTableOptions) {
@@ -63,7 +74,7 @@ export class KeyTable {
 
   /** The token was asked for these. */
   asked(queries: readonly KeyQuery[]): void {
-    this.#searched = new Set(queries.map(({ label }) => label));
+    this.#searched = new Set(queries.map(searchFor));
   }
 
   /** Takes what the token shows. @returns whether anything is new, the configuration included. */
@@ -91,9 +102,43 @@ export class KeyTable {
     return this.#config.keys.filter((config) => !this.#listed.some((key) => key.config === config));
   }
 
-  /** Whether an id is to be taken for that of a foreign key. Listed counts more than retired. */
-  isRetired(keyId: string): boolean {
-    return this.#config.retiredKeys.includes(keyId) && !this.#isListed(keyId);
+  /**
+   * What `retired_keys` makes of an id. 'retired', an INVALID_ARGUMENT that makes CredHub go on without the values under it,
+   * takes a search that found every listed key with its ids, none of them this one. Listed counts more than retired, and
+   * what was ever seen under a listed label is listed.
+   */
+  retirement(keyId: string): 'no' | 'retired' | 'undecided' {
+    if (!this.#config.retiredKeys.includes(keyId) || this.#isListed(keyId)) return 'no';
+    // A damaged memory may have held it.
+    return this.#options.memory.trustworthy && this.unsettled().length === 0 ? 'retired' : 'undecided';
+  }
+
+  /** Entries of the configuration of which it is not known which ids their keys have. */
+  unsettled(): KeyConfig[] {
+    return this.#config.keys.filter((config) => {
+      const found = this.found(config);
+      const isSearched = this.isKnown && this.#searched.has(searchFor(queryFor(config)));
+      if (!isSearched || found.length === 0) return true;
+      return config.keyId === undefined && found.some(({ token }) => !token.allIdsKnown);
+    });
+  }
+
+  /** The failure of a Decrypt whose retired id may be listed as well. */
+  undecided(keyId: string): KmsError {
+    const labels = this.unsettled().map(({ label }) => `"${label}"`);
+    const why =
+      labels.length > 0
+        ? `every listed key was found on the token with its ids, and ${labels.join(', ')} was not yet: bring the token or the key back, or take out of keys what is gone for good`
+        : 'it is sure that this host never saw it under a listed label, and the memory of key ids in state_dir is damaged: remove key-ids.json';
+    return new KmsError('retired-undecided', `key ${keyId} is in retired_keys, but is not refused before ${why}`, {
+      keyId,
+    });
+  }
+
+  /** Ids that are in `retired_keys` and this entry's as well. */
+  retiredOf(config: KeyConfig): string[] {
+    const found = this.found(config).flatMap(({ token }) => idsOf(token));
+    return this.#config.retiredKeys.filter((id) => found.includes(id) || this.#mayBeOf(config, id));
   }
 
   /** Why no key answers to an id, once the token was searched: 'key-missing' or 'key-not-listed'. */
@@ -115,13 +160,8 @@ export class KeyTable {
     );
   }
 
-  /** Of an entry whose key is not known to be on the token, memory tells. */
   #isListed(keyId: string): boolean {
-    if (this.key(keyId) !== undefined) return true;
-    const unknown = new Set(this.absent());
-    return this.#config.keys.some((config) =>
-      unknown.has(config) ? this.#mayBeOf(config, keyId) : config.keyId === keyId,
-    );
+    return this.key(keyId) !== undefined || this.#config.keys.some((config) => this.#mayBeOf(config, keyId));
   }
 
   /** Whether the id was seen under the label before, or the configuration says so. */
@@ -136,7 +176,7 @@ export class KeyTable {
       this.#sealing = chooseSealingKey(active, this.#listed, memory.written(active.label));
     } catch (error) {
       const failure = toKmsError(error);
-      if (failure.kind === 'key-missing' && !this.#searched.has(active.label)) {
+      if (failure.kind === 'key-missing' && !this.#searched.has(searchFor(queryFor(active)))) {
         this.#sealing = new KmsError('token-starting', `key "${active.label}" is being looked for on the token`);
         return;
       }
@@ -158,10 +198,12 @@ export class KeyTable {
       const ids = idsOf(token);
       if (ids.length === 0) continue;
       memory.remember(config.label, ids, sealing?.key.token === token ? sealing.keyId : undefined);
-      for (const id of ids.filter((listed) => this.#config.retiredKeys.includes(listed))) {
+    }
+    for (const config of this.#config.keys) {
+      for (const keyId of this.retiredOf(config)) {
         log.error('a key id is both listed and in retired_keys; it counts as listed', {
           code: FAULTS['retired-listed'].code,
-          keyId: id,
+          keyId,
           label: config.label,
         });
       }

@@ -121,6 +121,11 @@ export class HsmKeyring implements Keyring {
     return { plaintext, keyId };
   }
 
+  undecided(ciphertext: Buffer): KmsError | undefined {
+    const { keyId } = parseCiphertext(ciphertext);
+    return this.#table.retirement(keyId) === 'undecided' ? this.#table.undecided(keyId) : undefined;
+  }
+
   refusal(ciphertext: Buffer, expectedKeyId?: string): KmsError | undefined {
     try {
       this.#parse(ciphertext, expectedKeyId);
@@ -151,14 +156,12 @@ export class HsmKeyring implements Keyring {
   }
 
   keys(): readonly KeyReport[] {
-    return this.#table.config.keys.map((config) =>
-      keyReport(config, this.#table.found(config), this.#table.isKnown, this.#sources),
-    );
+    return this.#table.config.keys.map((config) => keyReport(config, this.#table, this.#sources));
   }
 
   /** What an operator should look at, for status. */
   warnings(): readonly string[] {
-    return keyWarnings(this.#table.config, this.#table.listed, this.#ivs);
+    return keyWarnings(this.#table, this.#ivs);
   }
 
   /** Encryptions whose IV this side chose, by key id. */
@@ -263,26 +266,43 @@ export class HsmKeyring implements Keyring {
   #parse(ciphertext: Buffer, expectedKeyId: string | undefined): ParsedCiphertext {
     const parsed = parseCiphertext(ciphertext);
     const { keyId } = parsed;
-    if (this.#table.isRetired(keyId)) {
-      throw new KmsError('key-retired', `key ${keyId} is in retired_keys: its values count as not ours`, { keyId });
-    }
+    if (this.#table.retirement(keyId) === 'retired') throw retired(keyId);
     if (expectedKeyId !== undefined && expectedKeyId !== keyId) {
       throw new KmsError('key-id-mismatch', `key_id is not the one of the ciphertext, ${keyId}`, { keyId });
     }
     return parsed;
   }
 
-  /** For an id that no listed key found so far answers to. Throws KmsError 'key-missing', 'key-not-listed'. */
+  /**
+   * For an id that no listed key found so far answers to. Throws KmsError 'key-missing', 'key-not-listed', 'key-retired',
+   * 'retired-undecided'.
+   */
   async #listedKeyAfterSearch({ keyId }: ParsedCiphertext, call: Call): Promise<ListedKey> {
-    await this.#token.ready(call);
-    const known = this.#table.key(keyId);
-    if (known !== undefined) return known;
-    await this.#search.now(call);
+    try {
+      await this.#token.ready(call);
+      const known = this.#table.key(keyId);
+      if (known !== undefined) return known;
+      await this.#search.now(call);
+    } catch (error) {
+      const isOut = error instanceof KmsError && (error.kind === 'token-away' || error.kind === 'token-starting');
+      if (isOut && this.#table.retirement(keyId) === 'undecided') throw this.#table.undecided(keyId);
+      throw error;
+    }
     const found = this.#table.key(keyId);
-    if (found === undefined) throw this.#table.whyNone(keyId);
-    return found;
+    if (found !== undefined) return found;
+    switch (this.#table.retirement(keyId)) {
+      case 'retired':
+        throw retired(keyId);
+      case 'undecided':
+        throw this.#table.undecided(keyId);
+      case 'no':
+        throw this.#table.whyNone(keyId);
+    }
   }
 }
+
+const retired = (keyId: string): KmsError =>
+  new KmsError('key-retired', `key ${keyId} is in retired_keys: its values count as not ours`, { keyId });
 
 /** The token process does not hold a key that was found before: its last search was for others, or it is a successor. */
 const isGone = (error: unknown): boolean => error instanceof KmsError && error.kind === 'key-missing';

@@ -6,6 +6,8 @@ export interface KeyReport {
   readonly found: readonly FoundKeyReport[];
   /** Trouble in the operator's words, e.g. two keys where one must be chosen. */
   readonly problem?: string;
+  /** Key ids of this entry that are in `retired_keys` as well: they count as listed, and one of the two is a mistake. */
+  readonly retired?: readonly string[];
 }
 
 export interface FoundKeyReport {

@@ -1,7 +1,8 @@
-import type { Config, KeyConfig } from '../config/index.ts';
+import type { KeyConfig } from '../config/index.ts';
 import { KmsError } from '../errors/index.ts';
 import { ROTATE_FROM, type IvCounts } from './iv-counts.ts';
 import type { KeyMemory } from './key-memory.ts';
+import type { KeyTable } from './key-table.ts';
 import { idsOf, type ListedKey, type SealingChoice } from './listed-keys.ts';
 import type { FoundKeyReport, KeyReport } from './report.ts';
 import type { Uses } from './uses.ts';
@@ -14,14 +15,10 @@ export interface ReportSources {
   readonly sealing: SealingChoice | KmsError;
 }
 
-/** @param searched - false while the token has not been searched for this configuration yet: what is missing is not known. */
-export function keyReport(
-  config: KeyConfig,
-  found: readonly ListedKey[],
-  searched: boolean,
-  sources: ReportSources,
-): KeyReport {
+export function keyReport(config: KeyConfig, table: KeyTable, sources: ReportSources): KeyReport {
   const { sealing } = sources;
+  const found = table.found(config);
+  const retired = table.retiredOf(config);
   const trouble =
     config.state === 'active' && sealing instanceof KmsError
       ? sealing.message
@@ -32,7 +29,8 @@ export function keyReport(
     label: config.label,
     state: config.state,
     found: found.map((key) => foundKeyReport(key, sources)),
-    ...(trouble === undefined || !searched ? {} : { problem: trouble }),
+    ...(trouble === undefined || !table.isKnown ? {} : { problem: trouble }),
+    ...(retired.length === 0 ? {} : { retired }),
   };
 }
 
@@ -55,21 +53,24 @@ export function foundKeyReport(key: ListedKey, { memory, uses, sealing }: Report
 }
 
 /** What an operator should look at, for status. */
-export function keyWarnings(config: Config, listed: readonly ListedKey[], ivs: IvCounts): string[] {
+export function keyWarnings(table: KeyTable, ivs: IvCounts): string[] {
+  const { config } = table;
   const created = config.keys
     .filter((key) => key.create)
     .map(({ label }) => `key "${label}" has create: true; take it out now: state_dir does not outlive the VM`);
-  return [...created, ...listed.flatMap((key) => warningsOn(key, config, ivs))];
+  const both = config.keys.flatMap((key) =>
+    table
+      .retiredOf(key)
+      .map((id) => `key id ${id} is listed ("${key.label}") and in retired_keys: it counts as listed; take one out`),
+  );
+  return [...created, ...both, ...table.listed.flatMap((key) => warningsOn(key, ivs))];
 }
 
-function warningsOn({ config: { label, allowUnsafe }, token }: ListedKey, config: Config, ivs: IvCounts): string[] {
+function warningsOn({ config: { label, allowUnsafe }, token }: ListedKey, ivs: IvCounts): string[] {
   const warnings = allowUnsafe ? token.unsafe.map((why) => `key "${label}" is allowed though ${why}`) : [];
   for (const id of idsOf(token)) {
     const count = ivs.count(id);
     if (count >= ROTATE_FROM) warnings.push(`key "${label}" has encrypted ${count} values on this host: rotate it`);
-    if (config.retiredKeys.includes(id)) {
-      warnings.push(`key id ${id} is listed ("${label}") and in retired_keys: it counts as listed; take one out`);
-    }
   }
   return warnings;
 }

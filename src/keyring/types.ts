@@ -47,10 +47,15 @@ export interface Keyring {
   decrypt(ciphertext: Buffer, call: Call, expectedKeyId?: string): Promise<DecryptResult>;
   /**
    * The failure that `decrypt` would end in as far as memory alone can tell: everything up to 'key-retired' in the order of
-   * docs/status-codes.md, then 'key-id-mismatch'. Undefined when only the HSM can tell. Asked before a call waits for an
+   * docs/status-codes.md (that one only once the listed keys were found), then 'key-id-mismatch'. Undefined when only the HSM can tell. Asked before a call waits for an
    * absent token, so that bytes that are not ours are refused at once even then.
    */
   refusal(ciphertext: Buffer, expectedKeyId?: string): KmsError | undefined;
+  /**
+   * 'retired-undecided' where that keeps the ciphertext from an answer while the token is out. Asked when a call that
+   * `refusal` let wait can wait no longer.
+   */
+  undecided(ciphertext: Buffer): KmsError | undefined;
   health(): KeyringHealth;
   /** Calls back after every change of `health()` or of the keys found; returns the function that ends it. */
   onChange(listener: () => void): () => void;

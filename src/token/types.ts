@@ -16,6 +16,8 @@ export interface TokenKey {
   readonly label: string;
   /** Every id that can be computed for it, with how; the first is the one that this token's scheme calls for. */
   readonly ids: readonly { readonly id: string; readonly kind: KeyIdKind }[];
+  /** False where an id made from its bytes could not be computed: it may answer to others than these. */
+  readonly allIdsKnown: boolean;
   /** Scheme that it encrypts with on this token. */
   readonly scheme: TokenScheme;
   /** Who chooses the IV: what this side chooses is counted, what the HSM makes is checked. */

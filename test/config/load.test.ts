@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, symlinkSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import path from 'node:path';
-import { checkConfig, ConfigError, loadConfig, locateService } from '../../src/config/index.ts';
+import { checkConfig, ConfigError, describeProblem, loadConfig, locateService } from '../../src/config/index.ts';
 import { Fixture, HOST, keyOf, listenerOf, type Raw } from './fixtures.ts';
 
 const fixture = new Fixture();
@@ -325,14 +325,6 @@ describe('warnings, and no more than these, are given of', () => {
       /^token\.environment\.HSM_PIN .*secret/,
     ],
     ['create left in', (raw) => (keyOf(raw, 0)['create'] = true), /^keys\[0\]\.create .*once the key exists/],
-    [
-      'a key both listed and retired',
-      (raw) => {
-        keyOf(raw, 0)['key_id'] = ID;
-        raw['retired_keys'] = [ID.toLowerCase()];
-      },
-      /^retired_keys\[0\] .*keys\[0\].*listed/,
-    ],
     ['a key retired twice', (raw) => (raw['retired_keys'] = [ID, ID]), /^retired_keys\[1\] .*repeats/],
     ['health for other hosts', (raw) => (raw['health'] = { address: '0.0.0.0' }), /^health\.address .*other hosts/],
     ['hiding beyond the deadline', (raw) => (raw['limits'] = { hide: '10s' }), /^limits\.hide /],
@@ -358,6 +350,16 @@ describe('warnings, and no more than these, are given of', () => {
     assert.equal(warnings.length, 2, warnings.join('\n'));
     assert.match(warnings[1] ?? '', /^listeners\[1\]\.mode .*no effect/);
   });
+});
+
+test('a key both listed and retired is what serve lives with, and no check of the file', () => {
+  const raw = fixture.good();
+  keyOf(raw, 0)['key_id'] = ID;
+  raw['retired_keys'] = [ID.toLowerCase()];
+  const { config, problems, contradictions } = fixture.check(raw);
+  assert.ok(config !== undefined);
+  assert.deepEqual(problems, []);
+  assert.match(contradictions.map(describeProblem).join(), /^retired_keys\[0\] .*keys\[0\].*listed/);
 });
 
 describe('a file that is no configuration', () => {

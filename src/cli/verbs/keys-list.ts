@@ -4,14 +4,16 @@ import { paints } from '../format.ts';
 import { dropping, keyLines } from '../key-lines.ts';
 import { askKeys } from '../keys.ts';
 
-/** Exit status 1 when the token cannot be reached, or a listed key is missing or unfit. */
+/** Exit status 1 when the token cannot be reached, or a listed key is missing, unfit or retired as well. */
 export async function run({ configFile, json, colour, print, printJson, complain }: Invocation): Promise<number> {
   const { keys, trouble, listeners } = await askKeys(configFile);
   const advice = dropping(listeners);
   if (json) printJson(keys.map((key) => (key.state === 'decrypt' ? { ...key, dropping: advice.join('; ') } : key)));
   else print(keys.flatMap((key) => lines(key, advice, colour)).join('\n'));
   if (trouble !== undefined) complain(trouble);
-  const allGood = keys.every((key) => key.problem === undefined && key.found.some(({ usable }) => usable));
+  const allGood = keys.every(
+    (key) => key.problem === undefined && key.retired === undefined && key.found.some(({ usable }) => usable),
+  );
   return trouble === undefined && allGood ? EXIT.ok : EXIT.failure;
 }
 

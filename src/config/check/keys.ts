@@ -61,10 +61,10 @@ function checkRetired(retired: readonly ListItem<string>[], keys: readonly ListI
     if (first !== undefined) sheet.warn(property, `repeats ${first}`, 'remove one of the two');
     const listed = keys.find(({ value }) => value.key_id === id);
     if (listed !== undefined) {
-      sheet.warn(
+      sheet.contradiction(
         property,
         `is also the key_id of ${listed.property} and so counts as listed`,
-        'remove it from one of the two',
+        'remove it here, or the key from the list once nothing needs it',
       );
     }
   }

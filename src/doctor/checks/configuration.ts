@@ -8,7 +8,8 @@ const RELOAD = 'send SIGHUP to the plugin process (BOSH: deploy, or monit restar
 export const configuration: Check = {
   name: 'configuration',
   async run(facts) {
-    const { problems, warnings } = facts.configCheck;
+    const { problems: faults, contradictions, warnings } = facts.configCheck;
+    const problems = [...faults, ...contradictions];
     return [
       ...(problems.length === 0 ? [ok(`${facts.configFile} has no fault`)] : []),
       ...problems.map(({ property, line, trouble, mend }) =>

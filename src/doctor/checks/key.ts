@@ -8,7 +8,7 @@ export const key: Check = {
     const view = await facts.token();
     if (view.by === 'nobody') return [unseen(view.why)];
     if (view.report.state !== 'ready') return [unseen('the token is not reached')];
-    return view.keys.flatMap(examine);
+    return view.keys.flatMap((report) => [...retired(report), ...examine(report)]);
   },
 };
 
@@ -27,6 +27,15 @@ function examine(report: KeyReport): Finding[] {
       ...each.problems.map((text) => warning(`${name}: ${text}`, unfit([text]))),
     ]),
   ];
+}
+
+function retired({ label, retired: ids = [] }: KeyReport): Finding[] {
+  return ids.map((id) =>
+    failure(
+      `${label}: key id ${id} is in retired_keys as well, and counts as listed`,
+      'take it out of retired_keys; or take its key out of keys, once nothing needs it',
+    ),
+  );
 }
 
 function missing(state: KeyReport['state']): string {

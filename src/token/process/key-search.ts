@@ -118,6 +118,7 @@ async function describeKey(
     if (kind === 'check-value') provable.add(id);
   };
   const canEncrypt = flags.encrypt !== false;
+  let allIdsKnown = false;
   if (canEncrypt) {
     const compute = (mac: Handle | undefined): Promise<string | undefined> =>
       context.pool.use((session) => checkValueId(session, { aes, mac }, token.mechanisms));
@@ -126,6 +127,7 @@ async function describeKey(
     if (alone !== undefined && token.mechanisms.has(constants.CKM_SHA256_HMAC)) {
       for (const mac of macs) pairs.push({ mac, id: await compute(mac) });
     }
+    allIdsKnown = alone !== undefined && pairs.length === macs.length && pairs.every(({ id }) => id !== undefined);
     // The scheme's own id first: that is the one it writes.
     if (profile.scheme !== 3) add(alone, 'check-value', single);
     for (const pair of pairs) add(pair.id, 'check-value', { aes, mac: pair.mac });
@@ -156,6 +158,7 @@ async function describeKey(
     key: {
       label: query.label,
       ids,
+      allIdsKnown,
       scheme: profile.scheme,
       ivBy: profile.ivBy,
       maxValueBytes: profile.maxValueBytes,
@@ -191,6 +194,7 @@ function wrongType(context: SearchContext, query: KeyQuery, keyType: number): Fo
     key: {
       label: query.label,
       ids: [],
+      allIdsKnown: false,
       scheme,
       ivBy,
       maxValueBytes,

@@ -51,6 +51,10 @@ export class FakeKeyring implements Keyring {
     return undefined;
   }
 
+  undecided(): undefined {
+    return undefined;
+  }
+
   health(): KeyringHealth {
     const ok = this.availability === 'ready';
     return {

@@ -98,7 +98,7 @@ dev_command() {
   local here=$1
   {
     printf '#!/usr/bin/env bash\n# Written by scripts/run: kms-plugin with the configuration in this directory.\n'
-    printf 'export KMS_PLUGIN_CONFIG=%q\nexec %q %q "$@"\n' "$here/kms-plugin.yml" "$node_home/bin/node" "$root/dist/kms-plugin.cjs"
+    printf 'export KMS_PLUGIN_CONFIG=%q\nexec %q --disable-proto=throw --no-addons %q "$@"\n' "$here/kms-plugin.yml" "$node_home/bin/node" "$root/dist/kms-plugin.cjs"
   } >"$here/kms-plugin"
   chmod 755 "$here/kms-plugin"
 }

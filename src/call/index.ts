@@ -1,6 +1,7 @@
 import { KmsError } from '../errors/index.ts';
 import { CallEnd, type CallSignal, reasonOf } from './end.ts';
 
+export { AwakeClock, awakeMs } from './awake.ts';
 export { CallEnd, type CallSignal, reasonOf };
 
 /**

@@ -54,6 +54,7 @@ function tokenLines({ token, health }: StatusReport, paint: Paints, now: Date): 
   const facts = [
     child.pid === undefined ? 'no process' : `process ${child.pid}`,
     plural(child.restarts, 'restart'),
+    ...(child.replaced === 0 ? [] : [`${child.replaced} replaced on purpose`]),
     ...(token.sessions === undefined ? [] : [`${token.sessions.open} of ${plural(token.sessions.limit, 'session')}`]),
     ...(token.profile === undefined ? [] : [`profile ${token.profile}`]),
     ...(token.lastGood === undefined ? [] : [`last good answer ${ago(token.lastGood, now)}`]),

@@ -63,8 +63,14 @@ export const TOKEN_FAMILIES: readonly Family<Snapshot>[] = [
   {
     name: 'kms_plugin_token_process_restarts_total',
     type: 'counter',
-    help: 'Token processes that had to have a successor: crashed, hung and killed, or replaced.',
+    help: 'Token processes that had to have a successor: crashed, or hung and killed.',
     rows: ({ status }) => [[{}, status.token.process.restarts]],
+  },
+  {
+    name: 'kms_plugin_token_process_replacements_total',
+    type: 'counter',
+    help: 'Token processes replaced on purpose while the token was away, since some modules notice its return only in a new one.',
+    rows: ({ status }) => [[{}, status.token.process.replaced]],
   },
 ];
 

@@ -90,7 +90,12 @@ export interface TokenReport {
   readonly since: string;
   readonly process: {
     readonly pid: number | undefined;
+    /** Successors of processes that ended by themselves, or were killed because they hung. */
     readonly restarts: number;
+    /** Successors of processes that were ended on purpose, since some modules notice a token's return only in a new one. */
+    readonly replaced: number;
+    /** ISO time of the last of `restarts`. */
+    readonly lastRestart: string | undefined;
     readonly started: string | undefined;
   };
   readonly module: { readonly path: string; readonly description?: string; readonly version?: string };

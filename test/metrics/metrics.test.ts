@@ -190,13 +190,23 @@ describe('metrics of states', () => {
   });
 
   it("have the token process's memory and processor time while it runs", async () => {
-    const running = await pageOf(make(), token({ process: { pid: process.pid, restarts: 3, started: undefined } }));
+    const running = await pageOf(
+      make(),
+      token({ process: { pid: process.pid, restarts: 3, replaced: 5, lastRestart: undefined, started: undefined } }),
+    );
     assert.ok((valueOf(running, 'kms_plugin_token_process_resident_memory_bytes') ?? 0) > 1_000_000);
     assert.ok((valueOf(running, 'kms_plugin_token_process_cpu_seconds_total') ?? 0) > 0);
     assert.equal(valueOf(running, 'kms_plugin_token_process_restarts_total'), 3);
-    const gone = await pageOf(make(), token({ process: { pid: undefined, restarts: 3, started: undefined } }));
+    assert.equal(valueOf(running, 'kms_plugin_token_process_replacements_total'), 5);
+    const gone = await pageOf(
+      make(),
+      token({ process: { pid: undefined, restarts: 3, replaced: 5, lastRestart: undefined, started: undefined } }),
+    );
     assert.deepEqual(gone.get('kms_plugin_token_process_resident_memory_bytes')?.series, []);
-    const ended = await pageOf(make(), token({ process: { pid: 2 ** 22 + 1, restarts: 3, started: undefined } }));
+    const ended = await pageOf(
+      make(),
+      token({ process: { pid: 2 ** 22 + 1, restarts: 3, replaced: 5, lastRestart: undefined, started: undefined } }),
+    );
     assert.deepEqual(ended.get('kms_plugin_token_process_cpu_seconds_total')?.series, []);
   });
 });

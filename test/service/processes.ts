@@ -6,6 +6,9 @@ const root = path.resolve(import.meta.dirname, '../..');
 const BUNDLE = path.join(root, 'dist/kms-plugin.cjs');
 const TSX = path.join(root, 'node_modules/tsx/dist/esm/index.mjs');
 
+/** How the job, the image and scripts/run start Node for the plugin process. */
+export const HARDENED = ['--disable-proto=throw', '--no-addons'];
+
 export interface Line {
   readonly level: string;
   readonly message: string;
@@ -76,7 +79,7 @@ export function fakeService(config: string, availability: 'ready' | 'away' | 'sl
 
 /** The bundled program. */
 export function program(...args: string[]): Watched {
-  return new Watched([BUNDLE, ...args]);
+  return new Watched([...HARDENED, BUNDLE, ...args]);
 }
 
 export interface Ran {
@@ -87,7 +90,7 @@ export interface Ran {
 
 /** Runs a verb of the bundled program to its end. */
 export function verb(...args: string[]): Ran {
-  return spawnSync(process.execPath, [BUNDLE, ...args], {
+  return spawnSync(process.execPath, [...HARDENED, BUNDLE, ...args], {
     encoding: 'utf8',
     env: { PATH: process.env['PATH'] },
     timeout: 30_000,

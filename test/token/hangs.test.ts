@@ -1,5 +1,6 @@
 /** Native code that does not come back: deadlines, and the end of the process that hangs. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { assertFails, Bench } from './support/installation.ts';
@@ -63,6 +64,23 @@ describe('a hang', () => {
     assert.deepEqual(report.errors, {});
     assert.equal(host.token.report().process.restarts, 1);
     assert.deepEqual(await host.decrypt(ciphertext), Buffer.alloc(77));
+  });
+
+  test('of everything, the plugin process too (SIGSTOP, a suspended VM), is no hang of the token process', async () => {
+    const host = await bench.readyHost(QUICK);
+    await host.encrypt(Buffer.alloc(32));
+    const { pid } = host.token.report().process;
+    bench.faulty.control({ rules: [{ on: 'C_Encrypt', delayUs: 500_000 }] });
+    const inFlight = host.encrypt(Buffer.alloc(32), 60_000);
+    await sleep(100);
+    const script = 'kill -STOP $1 $2; sleep 7; kill -CONT $1; sleep 0.2; kill -CONT $2';
+    spawn('sh', ['-c', script, 'sh', String(process.pid), String(pid)], { stdio: 'ignore' });
+    await inFlight;
+    // Long enough for the watch to look, and for a successor to show.
+    await sleep(1_500);
+    const { state, process: now } = host.token.report();
+    assert.deepEqual([state, now.pid, now.restarts], ['ready', pid, 0]);
+    assert.deepEqual(host.said('error'), []);
   });
 
   test('of C_Login ends with a new process, and the PIN is tried again', async () => {

@@ -127,7 +127,7 @@ describe('a damaged ciphertext', () => {
       lose(host);
       await host.encrypt(Buffer.alloc(32)).catch(() => undefined);
       await host.ready();
-      assert.equal(host.token.report().process.restarts, 1);
+      assert.equal(host.token.report().process.replaced, 1);
       const began = performance.now();
       const error = await assertFails(host.decrypt(forged), 'token-away');
       assert.equal(error.status, 'UNAVAILABLE');
@@ -136,7 +136,7 @@ describe('a damaged ciphertext', () => {
         kinds.push((await failure(host.decrypt(forged))).kind);
       t.diagnostic(`token-away, ${kinds.join(', ')}: proven after ${Math.round(performance.now() - began)} ms`);
       assert.equal(kinds.at(-1), 'not-authentic');
-      assert.equal(host.token.report().process.restarts, 1);
+      assert.equal(host.token.report().process.replaced, 1);
     });
   }
 
@@ -160,7 +160,7 @@ describe('a damaged ciphertext', () => {
     writeFileSync(pinFile, bench.hsm.pin);
     host.token.reconnect();
     await host.ready();
-    assert.equal(host.token.report().process.restarts, 1);
+    assert.equal(host.token.report().process.replaced, 1);
     await assertFails(host.decrypt(forged), 'not-authentic');
   });
 });

@@ -12,7 +12,7 @@ export const tokenProcess: Check = {
     const view = await facts.token();
     if (view.by === 'nobody') return [unseen(view.why)];
     const { report } = view;
-    const { pid, restarts, started } = report.process;
+    const { pid, restarts, replaced, lastRestart } = report.process;
     if (report.stage === 'token process') {
       const hangs = /has not answered|hangs/.test(report.reason);
       const mend = hangs
@@ -26,7 +26,11 @@ export const tokenProcess: Check = {
       return [failure(`process ${pid ?? ''} ${stuck}`, 'end it (kill -9): the plugin starts a successor')];
     const silent = report.state === 'ready' ? await hungCall(facts) : undefined;
     if (silent !== undefined) return [silent];
-    return [ok(`process ${pid ?? 'none'} answers, ${restarts} restarts`), ...recently(restarts, started, facts)];
+    const onPurpose = replaced === 0 ? '' : `, ${replaced} replaced on purpose while the token was away`;
+    return [
+      ok(`process ${pid ?? 'none'} answers, ${restarts} restarts${onPurpose}`),
+      ...recently(restarts, lastRestart, facts),
+    ];
   },
 };
 
@@ -41,10 +45,10 @@ async function hungCall(facts: Facts): Promise<Finding | undefined> {
   );
 }
 
-function recently(restarts: number, started: string | undefined, facts: Facts): Finding[] {
-  if (restarts === 0 || started === undefined) return [];
-  if (facts.around.now().getTime() - Date.parse(started) > RECENT_MS) return [];
-  const seen = `it was started anew at ${started}, ${restarts} times since the service started`;
+function recently(restarts: number, lastRestart: string | undefined, facts: Facts): Finding[] {
+  if (lastRestart === undefined) return [];
+  if (facts.around.now().getTime() - Date.parse(lastRestart) > RECENT_MS) return [];
+  const seen = `the one before ended by itself or hung at ${lastRestart}, ${restarts} times since the service started`;
   return [
     warning(seen, "calls were sent again, nothing is lost; the plugin's log says how the one before ended (KMS-2001)"),
   ];

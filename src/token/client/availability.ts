@@ -1,5 +1,5 @@
 import { KmsError, type FailureKind } from '../../errors/index.ts';
-import type { Call, CallSignal } from '../../call/index.ts';
+import { awakeMs, type Call, type CallSignal } from '../../call/index.ts';
 import type { LimitsConfig } from '../../config/index.ts';
 import type { TokenStage, TokenState } from '../types.ts';
 
@@ -12,7 +12,7 @@ export class AvailabilityGate {
   #reason = 'the token has not been reached yet';
   #failure: FailureKind = 'token-starting';
   #stage: TokenStage | undefined = 'token';
-  #since = performance.now();
+  #since = awakeMs();
   #sinceDate = new Date();
   #limits: Pick<LimitsConfig, 'hideMs' | 'callDeadlineMs'>;
   readonly #listeners = new Set<() => void>();
@@ -49,6 +49,11 @@ export class AvailabilityGate {
     return this.#sinceDate;
   }
 
+  /** For how long it is in this state, in milliseconds of `awakeMs()`. */
+  get sinceMs(): number {
+    return awakeMs() - this.#since;
+  }
+
   /**
    * @param stage - what the reason is about; none when ready.
    * @param failure - what calls fail with unless it is 'starting'.
@@ -57,7 +62,7 @@ export class AvailabilityGate {
     this.#stage = stage;
     if (state === this.#state && reason === this.#reason) return;
     if (state !== this.#state) {
-      this.#since = performance.now();
+      this.#since = awakeMs();
       this.#sinceDate = new Date();
     }
     this.#state = state;
@@ -89,7 +94,7 @@ export class AvailabilityGate {
   /**
    * Resolves when the token is ready. Throws KmsError: the call's own end, or what keeps the token away after a short
    * absence was hidden.
-   * @param firstFailure - when this call failed first, if it did (`performance.now()`): its own absence counts from then.
+   * @param firstFailure - when this call failed first, if it did (`awakeMs()`): its own absence counts from then.
    */
   async ready(call: Call, firstFailure: number | undefined): Promise<void> {
     for (;;) {
@@ -99,12 +104,12 @@ export class AvailabilityGate {
       if (this.#state === 'refused') this.fail();
       const patience = this.#state === 'starting' ? this.#limits.callDeadlineMs : this.#limits.hideMs;
       const until = (this.#state === 'away' ? (firstFailure ?? this.#since) : this.#since) + patience;
-      if (performance.now() >= until) this.fail();
+      if (awakeMs() >= until) this.fail();
       await this.changed(call.signal, until);
     }
   }
 
-  /** Resolves at the next change, at `until` (`performance.now()`), or when the signal aborts. */
+  /** Resolves at the next change, at `until` (`awakeMs()`), or when the signal aborts. */
   changed(signal: CallSignal, until: number): Promise<void> {
     return new Promise((resolve) => {
       const done = (): void => {
@@ -113,7 +118,7 @@ export class AvailabilityGate {
         signal.removeEventListener('abort', done);
         resolve();
       };
-      const timer = setTimeout(done, Math.max(1, until - performance.now()));
+      const timer = setTimeout(done, Math.max(1, until - awakeMs()));
       const off = this.onChange(done);
       signal.addEventListener('abort', done);
     });

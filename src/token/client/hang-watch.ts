@@ -1,3 +1,5 @@
+import { awakeMs } from '../../call/index.ts';
+
 /** Shortest time after which a process that does not answer is killed, in milliseconds. */
 const KILL_MIN_MS = 30_000;
 const KILL_MAX_FACTOR = 8;
@@ -23,12 +25,13 @@ const WELL: Finding = { kind: 'well' };
 
 /**
  * Tells when a token process hangs: first that calls get no answer, then that it is past waiting for. A vendor's HA group
- * may need its time to move on, so the patience with a hang doubles when they repeat. Times are `performance.now()`.
+ * may need its time to move on, so the patience with a hang doubles when they repeat. Times are `awakeMs()`: a
+ * process that was stopped itself has heard nobody.
  */
 export class HangWatch {
   readonly #killAfterMs: number;
-  #lastFrameAt = performance.now();
-  #lastAnswerAt = performance.now();
+  #lastFrameAt = awakeMs();
+  #lastAnswerAt = awakeMs();
   #hangs = false;
   #dead = false;
   #factor = 1;

@@ -1,4 +1,4 @@
-import { type CallSignal, reasonOf } from '../../call/index.ts';
+import { awakeMs, type CallSignal, reasonOf } from '../../call/index.ts';
 import type { FailedAnswer } from '../wire/messages.ts';
 
 /** How one sending of a request ended. 'died': the token process ended under it. 'lost': try again when it is ready. */
@@ -10,7 +10,7 @@ export type Outcome =
 
 class Entry {
   readonly id: number;
-  readonly sentAt = performance.now();
+  readonly sentAt = awakeMs();
   readonly #signal: CallSignal;
   readonly #resolve: (outcome: Outcome) => void;
   readonly #onAbort: () => void;
@@ -47,7 +47,7 @@ export class PendingRequests {
     return this.#size;
   }
 
-  /** `performance.now()` at which the oldest unanswered request was sent. */
+  /** `awakeMs()` at which the oldest unanswered request was sent. */
   get oldestSentAt(): number | undefined {
     if (this.#size === 0) return undefined;
     return this.#places.reduce((oldest, entry) => Math.min(oldest, entry?.sentAt ?? Infinity), Infinity);

@@ -12,8 +12,11 @@ import { captureOutput } from './output-capture.ts';
 const SPARE_THREADS = 4;
 const MOST_THREADS = 128;
 
-/** Requests come and go at once: a young generation that is small costs nothing here, and keeps the peak of memory low. */
-const NODE_FLAGS = ['--max-semi-space-size=1'];
+/**
+ * Requests come and go at once: a young generation that is small costs nothing here, and keeps the peak of memory low. Unlike
+ * the plugin process this one needs addons.
+ */
+const NODE_FLAGS = ['--max-semi-space-size=1', '--disable-proto=throw'];
 
 /**
  * Each login takes 16 MiB for scrypt, on whichever thread is free. By default glibc keeps them for that thread for ever:

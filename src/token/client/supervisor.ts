@@ -1,4 +1,4 @@
-import { CallEnd, type CallSignal, reasonOf } from '../../call/index.ts';
+import { awakeMs, CallEnd, type CallSignal, reasonOf } from '../../call/index.ts';
 import type { LimitsConfig, TokenConfig } from '../../config/index.ts';
 import type { Log } from '../../log/index.ts';
 import type { KeyQuery, TokenKey, TokenReport } from '../types.ts';
@@ -59,7 +59,10 @@ export class Supervisor {
   /** Processes in a row that did not reach the token. */
   #fruitless = 0;
   readonly #crashes = new Crashes();
+  /** Processes that ended by themselves or were killed because they hung; and those ended on purpose, to make room. */
   #restarts = 0;
+  #replaced = 0;
+  #lastRestart: Date | undefined;
   readonly #hangs: HangWatch;
   #probing = false;
   #closing = false;
@@ -119,6 +122,8 @@ export class Supervisor {
     return this.#record.report(this.#gate, {
       pid: this.#handle?.pid,
       restarts: this.#restarts,
+      replaced: this.#replaced,
+      lastRestart: this.#lastRestart?.toISOString(),
       started: this.#handle?.started.toISOString(),
     });
   }
@@ -126,7 +131,7 @@ export class Supervisor {
   #spawn(): void {
     if (this.#closing) return;
     const { config, stateDir, directory, log } = this.#options;
-    this.#hangs.begin(performance.now());
+    this.#hangs.begin(awakeMs());
     this.#replacing = false;
     this.#paused = false;
     this.#processState = 'starting';
@@ -162,7 +167,7 @@ export class Supervisor {
 
   #receive(frame: Frame): void {
     const now = performance.now();
-    this.#hangs.heard(now);
+    this.#hangs.heard(awakeMs());
     if (frame.type === FrameType.event) {
       const event = decodeJson(frame.payload) as StateEvent | AliveEvent;
       if ('alive' in event) this.#alive(event);
@@ -171,12 +176,12 @@ export class Supervisor {
     }
     if (frame.type === FrameType.ok) {
       this.#record.good(now);
-      this.#answered(now);
+      this.#answered();
       if (!this.#pending.settle(frame.id, { kind: 'ok', payload: frame.payload })) frame.payload.fill(0);
     } else if (frame.type === FrameType.failed) {
       const answer = decodeJson(frame.payload) as FailedAnswer;
       if (answer.lost) this.#record.failed(answer.message);
-      this.#answered(now);
+      this.#answered();
       this.#pending.settle(frame.id, { kind: 'failed', answer });
     }
   }
@@ -224,8 +229,8 @@ export class Supervisor {
   }
 
   /** Something came back: a token that seemed to hang does not. */
-  #answered(now: number): void {
-    if (this.#hangs.answered(now) && this.#processState === 'ready') {
+  #answered(): void {
+    if (this.#hangs.answered(awakeMs()) && this.#processState === 'ready') {
       this.#gate.set('ready', 'ok', undefined);
       this.#logState();
     }
@@ -239,9 +244,14 @@ export class Supervisor {
       this.#pending.settleAll({ kind: 'lost', why: 'the plugin is shutting down' });
       return;
     }
-    this.#restarts++;
     const now = performance.now();
     const replaced = this.#replacing;
+    if (replaced) {
+      this.#replaced++;
+    } else {
+      this.#restarts++;
+      this.#lastRestart = new Date();
+    }
     if (!replaced) this.#crashes.add(now);
     const pause = this.#crashes.pause(now);
     if (replaced) {
@@ -267,12 +277,12 @@ export class Supervisor {
   #look(): void {
     const handle = this.#handle;
     if (handle === undefined || this.#replacing) return;
-    const { state, since } = this.#gate;
+    const { state, sinceMs } = this.#gate;
     const finding = this.#hangs.look({
-      now: performance.now(),
+      now: awakeMs(),
       oldestSentAt: this.#pending.oldestSentAt,
       callDeadlineMs: this.#limits.callDeadlineMs,
-      readyForMs: state === 'ready' ? Date.now() - since.getTime() : undefined,
+      readyForMs: state === 'ready' ? sinceMs : undefined,
     });
     if (finding.kind === 'hangs') this.#hang(finding.ms);
     if (finding.kind !== 'dead') return;

@@ -1,4 +1,4 @@
-import type { Call } from '../../call/index.ts';
+import { awakeMs, type Call } from '../../call/index.ts';
 import type { LimitsConfig } from '../../config/index.ts';
 import { KmsError } from '../../errors/index.ts';
 import type { Log } from '../../log/index.ts';
@@ -140,13 +140,13 @@ export class TokenClient implements Token {
             const { kind, message, ckr } = outcome.answer;
             throw new KmsError(kind, message, ckr === undefined ? {} : { ckr });
           }
-          firstFailure ??= performance.now();
+          firstFailure ??= awakeMs();
           const message = outcome.kind === 'failed' ? outcome.answer.message : outcome.why;
-          if (performance.now() >= firstFailure + this.#limits.hideMs) {
+          if (awakeMs() >= firstFailure + this.#limits.hideMs) {
             const ckr = outcome.kind === 'failed' ? outcome.answer.ckr : undefined;
             throw new KmsError('token-away', `${message}; retries did not help`, ckr === undefined ? {} : { ckr });
           }
-          await this.#gate.changed(call.signal, performance.now() + pause * (0.5 + Math.random()));
+          await this.#gate.changed(call.signal, awakeMs() + pause * (0.5 + Math.random()));
           pause = Math.min(RESEND_MAX_MS, pause * 2);
           break;
         }

@@ -39,7 +39,7 @@ static void parse_functions(struct rule *rule, char *list) {
 }
 
 static void parse_rule_word(struct rule *rule, const char *key, char *value) {
-  static const char *const actions[] = {"none", "delay", "answer", "hang", "stall", "segv", "abort", "exit", "garbage", "print"};
+  static const char *const actions[] = {"none", "delay", "answer", "hang", "stall", "segv", "abort", "exit", "garbage", "claim", "print"};
   const long long number = strtoll(value, NULL, 0);
   if (strcmp(key, "fn") == 0) parse_functions(rule, value);
   else if (strcmp(key, "do") == 0) {
@@ -113,6 +113,8 @@ static void parse_line(struct control *c, char *line) {
   NUMBER("wrongTag", wrong_tag, CK_RV)
   NUMBER("maxSessions", max_sessions, CK_ULONG)
   NUMBER("largeSlots", large_slots, bool)
+  NUMBER("hideMaxSessions", hide_max_sessions, bool)
+  NUMBER("refuseReadOnly", refuse_read_only, CK_RV)
   NUMBER("sessionsLost", sessions_lost, uint32_t)
   NUMBER("sessionsLostCode", sessions_lost_code, CK_RV)
   NUMBER("loginLost", login_lost, uint32_t)

@@ -13,6 +13,8 @@ export type Act =
   | { readonly crash: 'segv' | 'abort' | 'exit' }
   /** Every byte of the answer's data is changed; the answer stays CKR_OK. */
   | { readonly garbage: true }
+  /** The answer stays CKR_OK, and the length of its data is said to be this, whatever room there is; -1 is all ones. */
+  | { readonly claims: number }
   /** On stdout and stderr, as vendors' libraries do. */
   | { readonly print: string };
 
@@ -65,6 +67,10 @@ export interface Faults {
   readonly maxSessions?: number;
   /** Slot ids above 2^53: what the real module numbers, below LARGE_SLOTS. */
   readonly largeSlots?: boolean;
+  /** C_GetTokenInfo says nothing of that limit. */
+  readonly hideMaxSessions?: boolean;
+  /** The answer to C_OpenSession for a session that only reads (AWS CloudHSM's SDK 5.0 to 5.4). */
+  readonly refuseReadOnly?: string | number;
   /** The token is out: no slot has one, sessions are dead. It comes back when this is gone. */
   readonly removed?: {
     /** What session calls answer meanwhile; CKR_DEVICE_REMOVED by default. */
@@ -108,6 +114,7 @@ function act(rule: Rule): string[] {
   if ('stall' in rule) return ['do=stall'];
   if ('crash' in rule) return [`do=${rule.crash}`, 'value=3'];
   if ('garbage' in rule) return ['do=garbage'];
+  if ('claims' in rule) return ['do=claim', `value=${rule.claims}`];
   return ['do=print', `text=${rule.print.replace(/[\t\n]/g, ' ')}`];
 }
 
@@ -141,6 +148,8 @@ export function controlText(faults: Faults, events: Readonly<Events>, firstRule:
     wrongTag: faults.wrongTag === undefined ? 0 : code(faults.wrongTag),
     maxSessions: faults.maxSessions,
     largeSlots: faults.largeSlots === true ? 1 : undefined,
+    hideMaxSessions: Number(faults.hideMaxSessions ?? false),
+    refuseReadOnly: faults.refuseReadOnly === undefined ? 0 : code(faults.refuseReadOnly),
     removed: Number(faults.removed !== undefined),
     removedSticky: Number(faults.removed?.untilInitialize ?? false),
     removedCode: faults.removed?.answer === undefined ? 0 : code(faults.removed.answer),

@@ -37,12 +37,12 @@ enum function { FAULTY_FUNCTIONS(FAULTY_ENUM) F_COUNT };
 
 /* ---- control.c: what to do wrong ---- */
 
-enum action { ACT_NONE, ACT_DELAY, ACT_ANSWER, ACT_HANG, ACT_STALL, ACT_SEGV, ACT_ABORT, ACT_EXIT, ACT_GARBAGE, ACT_PRINT };
+enum action { ACT_NONE, ACT_DELAY, ACT_ANSWER, ACT_HANG, ACT_STALL, ACT_SEGV, ACT_ABORT, ACT_EXIT, ACT_GARBAGE, ACT_CLAIM, ACT_PRINT };
 
 struct rule {
   uint64_t functions[FAULTY_SET_WORDS];
   enum action action;
-  CK_ULONG value; /* microseconds, CKR_ or exit status */
+  CK_ULONG value; /* microseconds, CKR_, exit status or a length */
   uint64_t jitter_us;
   uint32_t id; /* cell of the shared counter that says how often the rule has matched */
   uint32_t skip, times, one_in;
@@ -73,6 +73,8 @@ struct control {
   CK_RV wrong_tag; /* in place of the real module's answer; 0 leaves that */
   CK_ULONG max_sessions; /* 0 is the real module's */
   bool large_slots;
+  bool hide_max_sessions;
+  CK_RV refuse_read_only; /* to C_OpenSession without CKF_RW_SESSION; 0 allows it */
   /* Events: a number that has grown since this process last looked means that it has happened. */
   uint32_t sessions_lost, login_lost, objects_stale, wedged, removals, ha_event;
   CK_RV sessions_lost_code, login_lost_code, objects_stale_code;
@@ -191,6 +193,8 @@ struct gate {
 };
 
 /* CKR_OK: the real module may be called, with gate->session, and gate_leave must follow. Else the call's answer. */
+#define ANSWERED_OK ((CK_RV)CKR_VENDOR_DEFINED | 0x10000) /* the call's answer is CKR_OK, with nothing done */
+static inline CK_RV answered(CK_RV entered) { return entered == ANSWERED_OK ? CKR_OK : entered; }
 CK_RV gate_enter(struct gate *gate, enum function function, CK_SESSION_HANDLE session, CK_ULONG length);
 CK_RV gate_leave(struct gate *gate, CK_RV answer);
 

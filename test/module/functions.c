@@ -36,7 +36,7 @@ typedef unsigned char B;
   { \
     struct gate g; \
     const CK_RV entered = gate_enter(&g, F_##name, session, length); \
-    if (entered != CKR_OK) return entered; \
+    if (entered != CKR_OK) return answered(entered); \
     CK_RV rv; \
     setup; \
     rv = call; \
@@ -58,7 +58,7 @@ static CK_RV stale(const struct gate *g, O handle, O *real, CK_RV code) {
   static CK_RV f_##name parameters { \
     struct gate g; \
     const CK_RV entered = gate_enter(&g, F_##name, s, NO_LENGTH); \
-    if (entered != CKR_OK) return entered; \
+    if (entered != CKR_OK) return answered(entered); \
     O real = 0; \
     CK_RV rv = stale(&g, handle, &real, code); \
     if (rv == CKR_OK) rv = call; \
@@ -78,7 +78,7 @@ static CK_RV outer_handle(CK_RV rv, O *handle) {
 static CK_RV f_C_Initialize(void *args) {
   struct gate g;
   const CK_RV entered = gate_enter(&g, F_C_Initialize, NO_SESSION, NO_LENGTH);
-  if (entered != CKR_OK) return entered;
+  if (entered != CKR_OK) return answered(entered);
   const CK_RV rv = inner->C_Initialize(args);
   if (rv == CKR_OK) state_initialized();
   return gate_leave(&g, rv);
@@ -87,7 +87,7 @@ static CK_RV f_C_Initialize(void *args) {
 static CK_RV f_C_Finalize(void *reserved) {
   struct gate g;
   const CK_RV entered = gate_enter(&g, F_C_Finalize, NO_SESSION, NO_LENGTH);
-  if (entered != CKR_OK) return entered;
+  if (entered != CKR_OK) return answered(entered);
   const CK_RV rv = inner->C_Finalize(reserved);
   if (rv == CKR_OK) session_drop_all();
   return gate_leave(&g, rv);
@@ -115,7 +115,7 @@ static CK_RV show_token(const struct gate *g, CK_RV rv, CK_TOKEN_INFO *info) {
   if (c->firmware_major >= 0) info->firmwareVersion.major = (B)c->firmware_major;
   if (c->firmware_minor >= 0) info->firmwareVersion.minor = (B)c->firmware_minor;
   info->flags = (info->flags | c->flags_set) & ~c->flags_clear;
-  if (c->max_sessions > 0) info->ulMaxSessionCount = info->ulMaxRwSessionCount = c->max_sessions;
+  if (c->max_sessions > 0 && !c->hide_max_sessions) info->ulMaxSessionCount = info->ulMaxRwSessionCount = c->max_sessions;
   return rv;
 }
 
@@ -168,6 +168,7 @@ SESSION(C_SetPIN, (S s, B *old, N old_n, B *pin, N n), inner->C_SetPIN(g.session
 /* ---- sessions ---- */
 
 static CK_RV open_session(const struct gate *g, CK_SLOT_ID slot, CK_FLAGS flags, void *app, CK_NOTIFY notify, S *s) {
+  if (g->control->refuse_read_only != CKR_OK && (flags & CKF_RW_SESSION) == 0) return g->control->refuse_read_only;
   const CK_RV reserved = session_reserve(g->control);
   if (reserved != CKR_OK) return reserved;
   const CK_RV rv = inner->C_OpenSession(slot, flags, app, notify, s);

@@ -71,7 +71,7 @@ static void act_all(const struct gate *gate, bool after) {
   const struct control *control = gate->control;
   for (size_t i = 0; i < control->rule_count; i++) {
     const struct rule *rule = &control->rules[i];
-    if (rule->action == ACT_ANSWER || rule->action == ACT_GARBAGE || rule->after != after) continue;
+    if (rule->action == ACT_ANSWER || rule->action == ACT_GARBAGE || rule->action == ACT_CLAIM || rule->after != after) continue;
     if (fires(rule, gate)) act(rule);
   }
 }
@@ -103,7 +103,7 @@ CK_RV gate_enter(struct gate *gate, enum function function, CK_SESSION_HANDLE se
     const struct rule *rule = told_answer(gate, false);
     if (rule == NULL) return CKR_OK;
     if (gate->record != NULL && !rule->leave_open) end_operation(gate);
-    answer = rule->value;
+    answer = rule->value == CKR_OK ? ANSWERED_OK : rule->value;
     state_unlock();
   }
   counts_running(-1);
@@ -115,7 +115,11 @@ static void spoil(const struct gate *gate) {
   if (gate->output == NULL || gate->output_length == NULL) return;
   for (size_t i = 0; i < control->rule_count; i++) {
     const struct rule *rule = &control->rules[i];
-    if (rule->action != ACT_GARBAGE || !fires(rule, gate)) continue;
+    if ((rule->action != ACT_GARBAGE && rule->action != ACT_CLAIM) || !fires(rule, gate)) continue;
+    if (rule->action == ACT_CLAIM) {
+      *gate->output_length = rule->value;
+      return;
+    }
     for (CK_ULONG at = 0; at < *gate->output_length; at++) gate->output[at] ^= 0x5a;
   }
 }

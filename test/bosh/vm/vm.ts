@@ -108,7 +108,7 @@ export class Vm {
     try {
       const vm = new Vm(directory, cgroup, bwrap, await childPid(bwrap));
       // The namespaces are entered only when the mounts stand.
-      for (let tries = 0; vm.run(['test', '-d', '/var/vcap/packages/nodejs']).status !== 0; tries += 1) {
+      for (let tries = 0; vm.run(['test', '-d', '/var/vcap/packages/hsm-kms-plugin-nodejs']).status !== 0; tries += 1) {
         assert.ok(tries < 100, 'the VM did not come up');
         await new Promise((resolve) => setTimeout(resolve, 50));
       }

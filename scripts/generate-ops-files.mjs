@@ -23,13 +23,15 @@ const manifests = [
   },
   {
     directory: 'bosh-deployment',
-    title: 'bosh-deployment, after its credhub.yml (instance group bosh, provider internal)',
+    title: 'bosh-deployment, after its ops file credhub.yml (instance group bosh, provider internal)',
     group: 'bosh',
     internal: 'internal',
     release: ['url: file://((hsm_kms_plugin_release))'],
     errand: false,
     deploy: (files) =>
       `bosh create-env bosh.yml -o CPI.yml -o uaa.yml -o credhub.yml ${files} -v hsm_kms_plugin_release=/path/to/hsm-kms-plugin.tgz ...`,
+    check:
+      'Check:     scripts/check-manifest with the same arguments: bosh create-env deletes the VM before it looks at properties.',
     ssh: 'ssh to the Director (jumpbox-user.yml)',
     database: 'postgres',
   },
@@ -41,7 +43,7 @@ const manifests = [
     internal: 'int',
     release: ['version: latest'],
     errand: true,
-    deploy: (files) => `bosh -d credhub deploy credhub.yml ${files}`,
+    deploy: (files) => `bosh -d credhub deploy credhub-jammy.yml ${files}`,
     ssh: 'bosh -d credhub ssh credhub',
     database: 'postgres',
   },
@@ -54,10 +56,13 @@ const sql = {
 };
 
 const ROTATED = 'Finished encryption key rotation in N milliseconds. Details: Successfully rotated N item(s)';
-const MANY = [
-  'With several CredHub instances, those not updated yet cannot read what the updated ones have moved: add',
-  'update-all-at-once.yml to this deployment, and expect errors until all have restarted.',
-];
+const many = ({ errand }) =>
+  errand
+    ? [
+        '           With several CredHub instances, those not updated yet cannot read what the updated ones have moved: stop all',
+        '           but the bootstrap instance before, start them afterwards (docs/migrate.md, "Several instances").',
+      ]
+    : [];
 
 /** One operation; the value is text, indented here. */
 function replace(at, value) {
@@ -120,6 +125,7 @@ active: true`,
       '/variables?/-',
       `name: kms_plugin_ca
 type: certificate
+update_mode: converge
 options:
   is_ca: true
   common_name: kms-plugin CA
@@ -129,6 +135,7 @@ options:
       '/variables/-',
       `name: kms_plugin_tls
 type: certificate
+update_mode: converge
 options:
   ca: kms_plugin_ca
   common_name: ${HOST}
@@ -228,7 +235,7 @@ const enableHeader = (manifest, files, before) => [
   '',
   `Before:    ${before}`,
   `Deploy:    ${manifest.deploy(files)}`,
-  ...MANY.map((line, index) => (index === 0 ? `           ${line}` : `           ${line}`)),
+  ...many(manifest),
   'It worked: CredHub logs, once on each instance,',
   `             ${ROTATED}`,
   '           and in its database this returns 0:',
@@ -237,6 +244,29 @@ const enableHeader = (manifest, files, before) => [
   'After:     remove create: true; when all is well for long enough, kms-only.yml.',
   'Go back:   back-out.yml after this file.',
 ];
+
+const internalOnlyHeader = (manifest, opsFiles) => [
+  '',
+  'Before:    back-out.yml, deployed, and its SQL returned 0: values still under the HSM key would be out of sight.',
+  `Deploy:    ${manifest.deploy(opsFiles)}`,
+  'It worked: CredHub starts and serves, and in its database this returns 1:',
+  '             SELECT count(*) FROM encryption_key_canary;',
+  'After:     keep the HSM key as long as any database backup was made while it was in use.',
+  'Go back:   deploy without this file.',
+];
+
+function internalOnly(manifest) {
+  const { jobs, encryption } = paths(manifest);
+  return [
+    remove(`${encryption}/keys/provider_name=kms-plugin`),
+    remove(`${encryption}/providers/name=kms-plugin`),
+    remove(`${jobs}/name=kms-plugin`),
+    ...(manifest.errand ? [remove(`${jobs}/name=kms-plugin-smoke-tests`)] : []),
+    remove('/releases/name=hsm-kms-plugin'),
+    remove('/variables/name=kms_plugin_tls'),
+    remove('/variables/name=kms_plugin_ca'),
+  ];
+}
 
 const files = {
   'enable.yml': (manifest) => ({
@@ -256,7 +286,7 @@ const files = {
         '',
         'Before:    enable.yml and partition-*.yml, and not kms-only.yml; the HSM must be there to be read.',
         `Deploy:    ${manifest.deploy('-o enable.yml -o partition-HSM.yml -o back-out.yml')}`,
-        ...MANY.map((line) => `           ${line}`),
+        ...many(manifest),
         `It worked: CredHub logs "${ROTATED}",`,
         '           and in its database this returns 0:',
         `             ${sql[manifest.database]('=')}`,
@@ -269,30 +299,34 @@ const files = {
       ],
     };
   },
-  'internal-only.yml': (manifest) => {
-    const { jobs, encryption } = paths(manifest);
-    return {
-      header: [
-        'Takes the plugin away, for manifests that have enable.yml worked in; others just leave the ops files out.',
-        '',
-        'Before:    back-out.yml, deployed, and its SQL returned 0: values still under the HSM key would be out of sight.',
-        `Deploy:    ${manifest.deploy('-o enable.yml -o partition-HSM.yml -o back-out.yml -o internal-only.yml')}`,
-        'It worked: CredHub starts and serves, and in its database this returns 1:',
-        '             SELECT count(*) FROM encryption_key_canary;',
-        'After:     keep the HSM key as long as any database backup was made while it was in use.',
-        'Go back:   deploy without this file.',
-      ],
-      operations: [
-        remove(`${encryption}/keys/provider_name=kms-plugin`),
-        remove(`${encryption}/providers/name=kms-plugin`),
-        remove(`${jobs}/name=kms-plugin`),
-        ...(manifest.errand ? [remove(`${jobs}/name=kms-plugin-smoke-tests`)] : []),
-        remove('/releases/name=hsm-kms-plugin'),
-        remove('/variables/name=kms_plugin_tls'),
-        remove('/variables/name=kms_plugin_ca'),
-      ],
-    };
-  },
+  'internal-only.yml': (manifest) => ({
+    header: [
+      'Takes the plugin away, for manifests that have enable.yml worked in; others just leave the ops files out. After a trial',
+      'with SoftHSM2: internal-only-softhsm2.yml.',
+      ...internalOnlyHeader(manifest, '-o enable.yml -o partition-HSM.yml -o back-out.yml -o internal-only.yml'),
+    ],
+    operations: internalOnly(manifest),
+  }),
+  'internal-only-softhsm2.yml': (manifest) => ({
+    header: [
+      `internal-only.yml after the trial with SoftHSM2: also takes the PIN${manifest.errand ? ', the persistent disk and the one instance' : ''} away.`,
+      ...(manifest.errand ? ['Variable:  credhub_instances, the number that you had before: the trial sets 1.'] : []),
+      ...internalOnlyHeader(
+        manifest,
+        `-o enable-softhsm2.yml -o back-out.yml -o internal-only-softhsm2.yml${manifest.errand ? ' -v credhub_instances=2' : ''}`,
+      ),
+    ],
+    operations: [
+      ...internalOnly(manifest),
+      remove('/variables/name=kms_plugin_hsm_pin'),
+      ...(manifest.errand
+        ? [
+            remove(`${paths(manifest).group}/persistent_disk`),
+            replace(`${paths(manifest).group}/instances`, '((credhub_instances))'),
+          ]
+        : []),
+    ],
+  }),
   'kms-only.yml': (manifest) => {
     const { encryption } = paths(manifest);
     return {
@@ -351,24 +385,6 @@ const files = {
       operations: [replace(`${plugin}/keys/0/state`, 'decrypt'), replace(`${plugin}/keys/1/state`, 'active')],
     };
   },
-  'update-all-at-once.yml': (manifest) => {
-    const { group } = paths(manifest);
-    return {
-      header: [
-        "Updates all CredHub instances at the same time: for the deployments that change CredHub's active key, during which an",
-        'instance with the old settings cannot read what an updated one has written or moved.',
-        ...(manifest.directory === 'bosh-deployment'
-          ? ['bosh create-env has one VM and takes no notice; it is here for Directors that another Director deploys.']
-          : []),
-        '',
-        'Before:    any file here; it comes last.',
-        `Deploy:    ${manifest.deploy('-o enable.yml -o partition-HSM.yml -o update-all-at-once.yml')}`,
-        'It worked: the deployment updates all instances of the group in one step.',
-        'Go back:   deploy without this file; for all other deployments leave it out.',
-      ],
-      operations: [replace(`${group}/update?/canaries?`, '0'), replace(`${group}/update/max_in_flight?`, '100%')],
-    };
-  },
   ...Object.fromEntries(
     Object.entries(hsms).flatMap(([name, hsm]) => [
       [
@@ -404,7 +420,10 @@ const files = {
 
 function written(manifest, make) {
   const { header, operations } = make(manifest);
-  const comment = [`For ${manifest.title}.`, ...header].map((line) => (line === '' ? '#' : `# ${line}`));
+  const checked = header.flatMap((line) =>
+    manifest.check && line.startsWith('Deploy:') ? [manifest.check, line] : [line],
+  );
+  const comment = [`For ${manifest.title}.`, ...checked].map((line) => (line === '' ? '#' : `# ${line}`));
   return `${comment.join('\n')}\n#\n# Made by scripts/generate-ops-files.mjs: change it there.\n\n${operations.join('\n')}\n`;
 }
 

@@ -14,6 +14,7 @@ import { good, render } from './render.ts';
 export const VARIABLES: Readonly<Record<string, Node>> = {
   hsm_kms_plugin_release: '/tmp/hsm-kms-plugin.tgz',
   kms_plugin_next_key: 'credhub-2',
+  credhub_instances: 2,
   hsm_partition: 'partition',
   hsm_partition_password: 'password',
   hsm_client_certificate: tls.certificate,
@@ -34,6 +35,7 @@ export const VARIABLES: Readonly<Record<string, Node>> = {
 export interface VariableSpec {
   readonly name: string;
   readonly type: string;
+  readonly update_mode?: string;
   readonly options?: { readonly is_ca?: boolean; readonly ca?: string; readonly alternative_names?: string[] };
 }
 export interface Key {

@@ -109,15 +109,23 @@ for (const kind of KINDS) {
       ]);
     });
 
-    test('update-all-at-once', () => {
-      for (const names of [
-        ['update-all-at-once'],
-        ['enable-luna', 'update-all-at-once'],
-        ['enable-luna', 'back-out', 'update-all-at-once'],
-      ]) {
-        const { group } = parts(GROUP[kind], interpolated(applied(kind, names)));
-        assert.deepEqual(group.update, { canaries: 0, max_in_flight: '100%' });
-      }
+    test('internal-only-softhsm2 after the trial is the manifest as it was', () => {
+      const back = applied(kind, ['enable-softhsm2', 'back-out', 'internal-only-softhsm2']);
+      const before = shape(kind);
+      const { instances } = parts(GROUP[kind], before as unknown as Manifest).group;
+      assert.deepEqual(JSON.parse(JSON.stringify(back).replace('"((credhub_instances))"', String(instances))), before);
+    });
+
+    test('certificates are made again when what they are for has changed', () => {
+      const { variables = [] } = applied(kind, ['enable-luna']) as unknown as Manifest;
+      const certificates = variables.filter(({ name }) => name.startsWith('kms_plugin_'));
+      assert.deepEqual(
+        certificates.map(({ name, update_mode: mode }) => [name, mode]),
+        [
+          ['kms_plugin_ca', 'converge'],
+          ['kms_plugin_tls', 'converge'],
+        ],
+      );
     });
 
     test('the SoftHSM2 trial: one instance with a persistent disk', () => {
@@ -131,6 +139,7 @@ for (const kind of KINDS) {
         ...HSMS.map((hsm) => `partition-${hsm}`),
         'back-out',
         'internal-only',
+        'internal-only-softhsm2',
         'stage-hsm-key',
         'activate-hsm-key',
       ]) {
@@ -211,7 +220,8 @@ describe('bosh int', { skip: noBosh }, () => {
     ...HSMS.map((hsm) => [`enable-${hsm}`]),
     ['enable-luna', 'back-out'],
     ['enable-luna', 'back-out', 'internal-only'],
-    ['enable-luna', 'kms-only', 'update-all-at-once'],
+    ['enable-softhsm2', 'back-out', 'internal-only-softhsm2'],
+    ['enable-luna', 'kms-only'],
     ['enable-luna', 'stage-hsm-key', 'activate-hsm-key'],
   ];
   for (const kind of KINDS) {

@@ -34,7 +34,7 @@ export function renderAll(renderings: readonly Rendering[]): readonly Rendered[]
     job: directory ?? path.join(root, 'jobs', job),
     ...request,
   }));
-  const result = spawnSync('ruby', [path.join(import.meta.dirname, 'render/context.rb')], {
+  const result = spawnSync('ruby', [path.join(root, 'scripts/lib/templates.rb')], {
     input: JSON.stringify(requests),
     encoding: 'utf8',
     // create-env renders with whatever Ruby and locale the operator's machine has.

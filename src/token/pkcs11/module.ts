@@ -29,6 +29,15 @@ function call<T>(operation: string, run: () => T): T {
   }
 }
 
+/** What `open` gives; undefined where it throws. */
+function opened<T>(open: () => T): T | undefined {
+  try {
+    return open();
+  } catch {
+    return undefined;
+  }
+}
+
 async function callAsync<T>(operation: string, run: () => Promise<T>): Promise<T> {
   try {
     return await run();
@@ -43,6 +52,10 @@ const CKS_RW_USER_FUNCTIONS = 3;
 
 /** Answers that say that a session is not open. */
 const GONE: ReadonlySet<string> = new Set(['CKR_SESSION_HANDLE_INVALID', 'CKR_SESSION_CLOSED']);
+
+/** Answers to C_OpenSession that speak of the device or of room, and not of the kind of session. */
+const NO_SESSION_AT_ALL =
+  /^CKR_(SESSION_COUNT|DEVICE_.*|TOKEN_.*|SLOT_ID_INVALID|CRYPTOKI_NOT_INITIALIZED|HOST_MEMORY|SESSION_HANDLE_INVALID|SESSION_CLOSED)$/;
 
 /** Slot and session ids arrive as the eight bytes of a CK_ULONG. */
 export const handleToNumber = (handle: Handle): number => Number(handle.readBigUInt64LE(0));
@@ -61,6 +74,8 @@ export class Pkcs11Module {
   #initialized = false;
   /** A session could not be closed, and may be open still. */
   #leftOpen = false;
+  /** Sessions that only read are refused (AWS CloudHSM's SDK 5.0 to 5.4), so all are opened to write. */
+  #readOnlyRefused = false;
 
   /**
    * @param initArgs - text for C_Initialize, which NSS takes in a field of its own.
@@ -115,6 +130,7 @@ export class Pkcs11Module {
     this.#initialized = false;
     call('C_Finalize', () => this.native.C_Finalize());
     this.#leftOpen = false;
+    this.#readOnlyRefused = false;
   }
 
   info(): { readonly description: string; readonly version: string } {
@@ -157,9 +173,25 @@ export class Pkcs11Module {
     return new Set(call('C_GetMechanismList', () => this.native.C_GetMechanismList(slot)));
   }
 
-  openSession(slot: Handle, options: { readonly writable: boolean }): Handle {
-    const flags = pkcs11js.CKF_SERIAL_SESSION | (options.writable ? pkcs11js.CKF_RW_SESSION : 0);
-    return call('C_OpenSession', () => this.native.C_OpenSession(slot, flags));
+  /**
+   * Opens a session that only reads where that is enough and allowed: tokens may be write-protected, and have fewer sessions
+   * that write. Throws CkrError.
+   */
+  openSession(slot: Handle, wanted: { readonly writable: boolean }): { handle: Handle; writable: boolean } {
+    const open = (writable: boolean): { handle: Handle; writable: boolean } => {
+      const flags = pkcs11js.CKF_SERIAL_SESSION | (writable ? pkcs11js.CKF_RW_SESSION : 0);
+      return { handle: call('C_OpenSession', () => this.native.C_OpenSession(slot, flags)), writable };
+    };
+    if (wanted.writable || this.#readOnlyRefused) return open(true);
+    try {
+      return open(false);
+    } catch (error) {
+      if (!(error instanceof CkrError) || NO_SESSION_AT_ALL.test(error.ckr)) throw error;
+      const session = opened(() => open(true));
+      if (session === undefined) throw error;
+      this.#readOnlyRefused = true;
+      return session;
+    }
   }
 
   /** Closing must not fail what it cleans up after: what a device in trouble keeps open, `closeLeftOpen` closes. */

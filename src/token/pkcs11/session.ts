@@ -7,6 +7,8 @@ import { runOperation, type CryptoFunction } from './operation.ts';
  */
 export class Session {
   readonly handle: Handle;
+  /** Objects can be made on it. */
+  readonly writable: boolean;
   /** What the token can do. */
   readonly mechanisms: ReadonlySet<number>;
   readonly #module: Pkcs11Module;
@@ -16,9 +18,14 @@ export class Session {
   tainted = false;
   #closed = false;
 
-  constructor(module: Pkcs11Module, handle: Handle, mechanisms: ReadonlySet<number>) {
+  constructor(
+    module: Pkcs11Module,
+    opened: { readonly handle: Handle; readonly writable: boolean },
+    mechanisms: ReadonlySet<number>,
+  ) {
     this.#module = module;
-    this.handle = handle;
+    this.handle = opened.handle;
+    this.writable = opened.writable;
     this.mechanisms = mechanisms;
   }
 

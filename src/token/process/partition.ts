@@ -2,7 +2,7 @@ import type { PartitionSelector, ProfileName } from '../../config/index.ts';
 import { candidates, type KeyHandles, type Profile } from '../profiles/index.ts';
 import type { KeyQuery, TokenKey } from '../types.ts';
 import { CkrError, constants, type Handle, type Pkcs11Module, type TokenFacts } from '../pkcs11/module.ts';
-import { SessionPool } from '../pkcs11/session-pool.ts';
+import { Sessions, type SessionPool } from '../pkcs11/session-pool.ts';
 import { createKey } from './key-creation.ts';
 import { keysUnder, searchKeys, type FoundKey } from './key-search.ts';
 import { chooseProfile } from './profile-choice.ts';
@@ -68,8 +68,7 @@ function selectToken(module: Pkcs11Module, selector: PartitionSelector): TokenFa
 export class Partition {
   readonly module: Pkcs11Module;
   #token: TokenFacts;
-  readonly pool: SessionPool;
-  readonly #anchor: Handle;
+  readonly pool: Sessions;
   readonly #wanted: ProfileName;
   /** Somebody is logged in: as long as that lasts, private keys show. */
   readonly #loggedIn: boolean;
@@ -85,14 +84,12 @@ export class Partition {
   private constructor(
     module: Pkcs11Module,
     token: TokenFacts,
-    anchor: Handle,
-    pool: SessionPool,
+    pool: Sessions,
     profiles: { readonly wanted: ProfileName; readonly first: Profile },
   ) {
     this.module = module;
     this.#token = token;
-    this.#anchor = anchor;
-    this.#loggedIn = module.loggedIn(anchor);
+    this.#loggedIn = module.loggedIn(pool.anchor.handle);
     this.pool = pool;
     this.#wanted = profiles.wanted;
     this.#profile = profiles.first;
@@ -120,25 +117,17 @@ export class Partition {
       );
     }
     module.closeLeftOpen(token.slot);
-    const anchor = module.openSession(token.slot, { writable: false });
+    const pool = new Sessions(module, token, settings.sessions);
     try {
-      await login(token, anchor);
-      // The anchor is one of the token's sessions, and another program may want one, too.
-      const room = token.maxSessions === undefined ? settings.sessions : Math.max(1, token.maxSessions - 1);
-      const pool = new SessionPool(module, token, Math.min(settings.sessions, room));
-      try {
-        const profiles = { wanted: settings.profile, first: profile };
-        const partition = new Partition(module, token, anchor, pool, profiles);
-        // The right PIN has reset what the token said of wrong ones.
-        partition.readFlags();
-        await partition.search(queries);
-        return partition;
-      } catch (error) {
-        pool.close();
-        throw error;
-      }
+      await login(token, pool.anchor.handle);
+      const profiles = { wanted: settings.profile, first: profile };
+      const partition = new Partition(module, token, pool, profiles);
+      // The right PIN has reset what the token said of wrong ones.
+      partition.readFlags();
+      await partition.search(queries);
+      return partition;
     } catch (error) {
-      module.closeSession(anchor);
+      pool.close();
       throw error;
     }
   }
@@ -178,17 +167,31 @@ export class Partition {
   /** Searches for listed keys, and tries the profile on the first that can be used. Throws CkrError, PartitionError. */
   async search(queries: readonly KeyQuery[]): Promise<void> {
     const search = ++this.#searches;
-    let keys = await this.#searchWith(this.#profile, queries);
+    const keys = await this.#onAnchor((pool) => this.#searchAndTry(queries, pool));
+    if (search < this.#latest) return;
+    this.#latest = search;
+    this.#keys = keys;
+  }
+
+  /**
+   * Runs what looks at the token on the anchor. Where that does the operations, too, it is taken from them for so long: two
+   * threads must not use one session at a time.
+   */
+  #onAnchor<T>(work: (pool: SessionPool) => Promise<T>): Promise<T> {
+    if (!this.pool.alone) return work(this.pool);
+    return this.pool.use((anchor) => work({ use: (inner) => inner(anchor) }));
+  }
+
+  async #searchAndTry(queries: readonly KeyQuery[], pool: SessionPool): Promise<readonly FoundKey[]> {
+    const keys = await this.#searchWith(pool, queries);
     // Without a login, or where the token is gone, a search finds nothing and says CKR_OK.
     this.checkSession();
     const probe = keys.find((found) => found.key.problems.length === 0 && found.key.attributes['encrypt'] !== false);
     const [handles] = probe === undefined ? [] : [...probe.handles.values()];
-    if (!this.#tried && handles !== undefined && (await this.#tryProfiles(handles))) {
-      keys = await this.#searchWith(this.#profile, queries);
+    if (!this.#tried && handles !== undefined && (await this.#tryProfiles(pool, handles))) {
+      return this.#searchWith(pool, queries);
     }
-    if (search < this.#latest) return;
-    this.#latest = search;
-    this.#keys = keys;
+    return keys;
   }
 
   /**
@@ -197,24 +200,26 @@ export class Partition {
    */
   async create(query: KeyQuery): Promise<void> {
     this.checkSession();
-    const there = keysUnder({ module: this.module, anchor: this.#anchor }, query);
+    const context = { module: this.module, anchor: this.pool.anchor.handle };
+    const there = await this.#onAnchor(() => Promise.resolve(keysUnder(context, query)));
     if (there.aes > 0) return;
     const missing = { aes: true, mac: this.#profile.scheme === 3 && there.macs === 0 };
     await this.pool.useWritable((session) => createKey(this.module, session, query, missing));
   }
 
-  async #searchWith(profile: Profile, queries: readonly KeyQuery[]): Promise<FoundKey[]> {
-    const { module, token, pool } = this;
+  async #searchWith(pool: SessionPool, queries: readonly KeyQuery[]): Promise<FoundKey[]> {
+    const { module, token } = this;
+    const anchor = this.pool.anchor.handle;
     const found: FoundKey[] = [];
     for (const query of [...queries].sort((a, b) => Number(b.active) - Number(a.active))) {
-      found.push(...(await searchKeys({ module, token, pool, anchor: this.#anchor, profile }, query)));
+      found.push(...(await searchKeys({ module, token, pool, anchor, profile: this.#profile }, query)));
     }
     return found;
   }
 
   /** @returns whether the profile is another one now. Throws PartitionError when the token may be in trouble. */
-  async #tryProfiles(handles: KeyHandles): Promise<boolean> {
-    const choice = await chooseProfile(this.#wanted, this.token, this.pool, handles);
+  async #tryProfiles(pool: SessionPool, handles: KeyHandles): Promise<boolean> {
+    const choice = await chooseProfile(this.#wanted, this.token, pool, handles);
     switch (choice.kind) {
       case 'uncertain':
         throw new PartitionError(`the key's known-answer test failed: ${choice.why}`);
@@ -236,13 +241,12 @@ export class Partition {
   /** Cheap sign of life for a partition without keys. Throws CkrError. */
   checkSession(): void {
     this.module.token(this.token.slot);
-    if (this.module.loggedIn(this.#anchor) !== this.#loggedIn) {
+    if (this.module.loggedIn(this.pool.anchor.handle) !== this.#loggedIn) {
       throw new CkrError('C_GetSessionInfo', 'CKR_USER_NOT_LOGGED_IN');
     }
   }
 
   close(): void {
     this.pool.close();
-    this.module.closeSession(this.#anchor);
   }
 }

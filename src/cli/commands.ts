@@ -88,6 +88,14 @@ export const COMMANDS: readonly Command[] = [
     load: () => import('./verbs/pin-clear.ts'),
   },
   {
+    words: ['reload'],
+    operands: [],
+    options: NONE,
+    summary: 'have the running service read its configuration again',
+    examples: ['kms-plugin reload'],
+    load: () => import('./verbs/reload.ts'),
+  },
+  {
     words: ['log-level'],
     operands: ['LEVEL'],
     options: { for: { type: 'string', hint: 'TIME', help: 'go back after this time, e.g. 10m' } },

@@ -138,9 +138,11 @@ function dataKeyLines({ dataKeys }: StatusReport): string[] {
 
 function reloadLines({ lastReload }: StatusReport, paint: Paints): string[] {
   if (lastReload === undefined) return [];
-  const { at, ok, problems, needsRestart } = lastReload;
+  const { at, ok, taken, problems, needsRestart } = lastReload;
   return [
-    ok ? `taken at ${moment(at)}` : paint.bad(`failed at ${moment(at)}; the old configuration goes on`),
+    ok
+      ? `taken at ${moment(at)}${taken.length === 0 ? '' : `: ${taken.join(', ')}`}`
+      : paint.bad(`failed at ${moment(at)}; the old configuration goes on`),
     ...problems.map(paint.bad),
     ...needsRestart.map((property) => paint.notice(`${property} takes effect only after a restart`)),
   ];

@@ -7,7 +7,7 @@ export interface ConfigChanges {
   readonly needsRestart: readonly string[];
 }
 
-/** What a running service takes over at SIGHUP; everything else needs a restart. */
+/** What a running service takes over when it reads the file again; everything else needs a restart. */
 const LIVE = [
   /^keys\b/,
   /^retired_keys$/,

@@ -26,16 +26,20 @@ export interface StatusReport {
   readonly dataKeys: DataKeyReport;
   /** What needs an operator's look, e.g. create: true left in. */
   readonly warnings: readonly string[];
-  /** The result of the last SIGHUP, if any. */
+  /** The result of the last reload, if any. */
   readonly lastReload?: ReloadReport;
 }
 
-/** What came of a SIGHUP or of POST /v1/reload. */
+/** What came of `kms-plugin reload` (POST /v1/reload) or a SIGHUP. */
 export interface ReloadReport {
   readonly at: string;
   /** False: the new configuration is faulty and the old one goes on. */
   readonly ok: boolean;
   readonly problems: readonly string[];
+  /** Changes that are in force now: properties, and certificates that were renewed under the same name. */
+  readonly taken: readonly string[];
+  /** What is allowed in the file but should be looked at. */
+  readonly warnings: readonly string[];
   /** Changes that are in the file but take effect only after a restart. */
   readonly needsRestart: readonly string[];
 }

@@ -3,7 +3,7 @@
 export const START =
   'start it (BOSH: monit start kms-plugin; else kms-plugin serve), and look at its log if it ends again';
 export const RESTART = 'restart it (BOSH: monit restart kms-plugin)';
-export const RELOAD = 'send SIGHUP to the plugin process (BOSH: deploy, or monit restart kms-plugin)';
+export const RELOAD = 'run kms-plugin reload';
 export const AS_OWNER =
   'run doctor as the user that runs the service (BOSH: sudo /var/vcap/jobs/kms-plugin/bin/kms-plugin doctor)';
 

@@ -100,13 +100,13 @@ export const SERVICE_FAMILIES: readonly Family<Snapshot>[] = [
   {
     name: 'kms_plugin_config_last_reload_successful',
     type: 'gauge',
-    help: '0 when the file was faulty at the last SIGHUP and the configuration before it goes on.',
+    help: '0 when the file was faulty at the last reload and the configuration before it goes on.',
     rows: ({ status }) => [[{}, Number(status.lastReload?.ok ?? true)]],
   },
   {
     name: 'kms_plugin_config_last_reload_timestamp_seconds',
     type: 'gauge',
-    help: 'When the configuration file was read last: at the start, or at a SIGHUP.',
+    help: 'When the configuration file was read last: at the start, or at a reload.',
     rows: ({ status }) => [[{}, seconds(status.lastReload?.at ?? status.started)]],
   },
   {

@@ -12,14 +12,17 @@ import type { Log } from '../log/index.ts';
 
 /** What takes over a new configuration while running. */
 export interface Reloadable {
-  readonly api: { reload(listeners: Config['listeners'], limits: Config['limits']): Promise<void> };
+  readonly api: {
+    reload(listeners: Config['listeners'], limits: Config['limits']): Promise<void>;
+    listeners(): readonly { readonly name: string; readonly certificateExpires?: string }[];
+  };
   readonly keyring: { reload(config: Config): void };
   readonly level: { configure(level: Config['log']['level']): void };
   readonly audit: { use(file: string | undefined): void };
 }
 
 /**
- * The configuration that the service runs on, and its exchange at SIGHUP: a faulty file changes nothing. What only a
+ * The configuration that the service runs on, and its exchange at `kms-plugin reload` or SIGHUP: a faulty file changes nothing. What only a
  * restart can change stays as it is and is named until the restart.
  */
 export class Configuration {
@@ -57,34 +60,47 @@ export class Configuration {
     try {
       const next = loadConfig(this.#running.file);
       const taken = asFarAsLive(this.#running, next);
+      const { live } = describeChanges(this.#running, taken);
       const { needsRestart } = describeChanges(taken, next);
+      const before = certificates(parts.api);
       // Certificates can still be refused here, so they come first: all or nothing.
       await parts.api.reload(taken.listeners, taken.limits);
       parts.keyring.reload(taken);
       parts.level.configure(taken.log.level);
       if (taken.auditFile !== this.#running.auditFile) parts.audit.use(taken.auditFile);
       this.#running = taken;
-      return { ok: true, problems: [], needsRestart };
+      const renewed = [...certificates(parts.api)].filter(([name, expires]) => before.get(name) !== expires);
+      const named = renewed.map(([name, expires]) => `listeners[${name}]: another certificate, until ${expires}`);
+      return { ok: true, problems: [], taken: [...live, ...named], warnings: taken.warnings, needsRestart };
     } catch (error) {
       const problems = error instanceof ConfigError ? error.problems.map(describeProblem) : [(error as Error).message];
-      return { ok: false, problems, needsRestart: [] };
+      return { ok: false, problems, taken: [], warnings: [], needsRestart: [] };
     }
   }
 
-  #tell({ ok, problems, needsRestart }: ReloadReport): void {
+  #tell({ ok, problems, warnings, needsRestart }: ReloadReport): void {
     const file = this.#running.file;
     const { code } = FAULTS.configuration;
     for (const problem of problems) {
       this.#log.error(`new configuration not taken: ${problem}`, { code, kind: problem, file });
     }
     if (!ok) {
-      this.#log.error('the old configuration goes on; mend the file and send SIGHUP again', { code, file });
+      this.#log.error('the old configuration goes on; mend the file and run kms-plugin reload again', { code, file });
       return;
     }
     for (const property of needsRestart) {
       this.#log.warn(`${property} has changed in the file and takes effect only after a restart`, { file });
     }
-    for (const warning of this.#running.warnings) this.#log.warn(warning, { file });
+    for (const warning of warnings) this.#log.warn(warning, { file });
     this.#log.info('new configuration taken', { file });
   }
 }
+
+const certificates = (api: Reloadable['api']): ReadonlyMap<string, string> =>
+  new Map(
+    api
+      .listeners()
+      .flatMap(({ name, certificateExpires }) =>
+        certificateExpires === undefined ? [] : [[name, certificateExpires]],
+      ),
+  );

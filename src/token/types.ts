@@ -95,7 +95,7 @@ export interface TokenReport {
     /** Successors of processes that were ended on purpose, since some modules notice a token's return only in a new one. */
     readonly replaced: number;
     /** ISO time of the last of `restarts`. */
-    readonly lastRestart: string | undefined;
+    readonly lastRestart?: string;
     readonly started: string | undefined;
   };
   readonly module: { readonly path: string; readonly description?: string; readonly version?: string };

@@ -64,6 +64,8 @@ describe('the status screen', () => {
         at: '2026-08-02T11:00:00.000Z',
         ok: false,
         problems: ['keys is missing'],
+        taken: [],
+        warnings: [],
         needsRestart: ['token.module'],
       },
     };

@@ -51,7 +51,7 @@ export const STATUS: StatusReport = {
     state: 'ready',
     reason: 'ok',
     since: '2026-08-01T10:00:01.000Z',
-    process: { pid: 4712, restarts: 0, replaced: 0, lastRestart: undefined, started: '2026-08-01T10:00:00.100Z' },
+    process: { pid: 4712, restarts: 0, replaced: 0, started: '2026-08-01T10:00:00.100Z' },
     module: { path: '/usr/lib/softhsm/libsofthsm2.so', description: 'SoftHSM', version: '2.6' },
   },
   calls: {
@@ -96,7 +96,15 @@ export function fakeHandlers(overrides: Partial<ControlHandlers> = {}) {
       asked.push(['clearPins', serial]);
       return Promise.resolve({ forgotten: 2 });
     },
-    reload: () => Promise.resolve({ at: '2026-08-01T10:00:00.000Z', ok: true, problems: [], needsRestart: [] }),
+    reload: () =>
+      Promise.resolve({
+        at: '2026-08-01T10:00:00.000Z',
+        ok: true,
+        problems: [],
+        taken: [],
+        warnings: [],
+        needsRestart: [],
+      }),
     ...overrides,
   };
   return { handlers, asked };

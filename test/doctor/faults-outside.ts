@@ -212,7 +212,7 @@ const inTheProcess: readonly Fault[] = [
     seeded: 'a certificate and CA renewed in the files, the service not told',
     check: 'tls',
     names: /CredHub would refuse the certificate: it was not signed by ca \("PKIX path building failed/,
-    mend: /SIGHUP/,
+    mend: /kms-plugin reload/,
     seed: (place) => {
       const { fixture } = place.installation;
       const ca = fixture.certify('ca2', { ca: true });

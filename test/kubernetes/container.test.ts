@@ -198,7 +198,7 @@ describe('the pod', () => {
         { label: SECOND, state: second },
       ];
     };
-    const reload = () => container.exec('node', '-e', "process.kill(1, 'SIGHUP')");
+    const reload = () => container.exec('kms-plugin', 'reload');
     node.configure(lists('active', 'decrypt'));
     await reload();
     const next = await within('the second key', container, async () => {

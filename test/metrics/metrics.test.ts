@@ -174,7 +174,14 @@ describe('metrics of states', () => {
   });
 
   it('show the last reload, and a listener without TLS has no certificate', async () => {
-    const lastReload = { at: '2026-08-01T12:00:00.000Z', ok: false, problems: ['x'], needsRestart: ['a', 'b'] };
+    const lastReload = {
+      at: '2026-08-01T12:00:00.000Z',
+      ok: false,
+      problems: ['x'],
+      taken: [],
+      warnings: [],
+      needsRestart: ['a', 'b'],
+    };
     const [listener] = STATUS.listeners;
     assert.ok(listener);
     const { endpoint, apis, connections } = listener;
@@ -192,7 +199,7 @@ describe('metrics of states', () => {
   it("have the token process's memory and processor time while it runs", async () => {
     const running = await pageOf(
       make(),
-      token({ process: { pid: process.pid, restarts: 3, replaced: 5, lastRestart: undefined, started: undefined } }),
+      token({ process: { pid: process.pid, restarts: 3, replaced: 5, started: undefined } }),
     );
     assert.ok((valueOf(running, 'kms_plugin_token_process_resident_memory_bytes') ?? 0) > 1_000_000);
     assert.ok((valueOf(running, 'kms_plugin_token_process_cpu_seconds_total') ?? 0) > 0);
@@ -200,12 +207,12 @@ describe('metrics of states', () => {
     assert.equal(valueOf(running, 'kms_plugin_token_process_replacements_total'), 5);
     const gone = await pageOf(
       make(),
-      token({ process: { pid: undefined, restarts: 3, replaced: 5, lastRestart: undefined, started: undefined } }),
+      token({ process: { pid: undefined, restarts: 3, replaced: 5, started: undefined } }),
     );
     assert.deepEqual(gone.get('kms_plugin_token_process_resident_memory_bytes')?.series, []);
     const ended = await pageOf(
       make(),
-      token({ process: { pid: 2 ** 22 + 1, restarts: 3, replaced: 5, lastRestart: undefined, started: undefined } }),
+      token({ process: { pid: 2 ** 22 + 1, restarts: 3, replaced: 5, started: undefined } }),
     );
     assert.deepEqual(ended.get('kms_plugin_token_process_cpu_seconds_total')?.series, []);
   });

@@ -9,7 +9,7 @@ import { ControlClient } from '../../src/control/index.ts';
 import { roundTrip } from '../../src/api/index.ts';
 import { Fixture, tlsOf, type Raw } from '../config/fixtures.ts';
 import { freePort } from './installation.ts';
-import { fakeService, type Watched } from './processes.ts';
+import { fakeService, verb, type Watched } from './processes.ts';
 
 let fixture: Fixture;
 let port: number;
@@ -192,6 +192,45 @@ describe('serve', () => {
   });
 });
 
+describe('kms-plugin reload', () => {
+  const reload = (...more: string[]) => verb('reload', '--config', fixture.at('kms-plugin.yml'), ...more);
+
+  it('says what was taken, what needs a restart and what is wrong, with an exit status', async () => {
+    const service = start();
+    await service.said(/^listening$/);
+    const nothing = reload();
+    assert.deepEqual(
+      [nothing.status, nothing.stdout],
+      [0, `nothing new; ${fixture.at('kms-plugin.yml')} is in force\n`],
+    );
+
+    configuration((raw) => (raw['log'] = { level: 'warn' }));
+    const taken = reload();
+    assert.deepEqual([taken.status, taken.stdout], [0, 'taken: log.level\n']);
+
+    configuration((raw) => {
+      raw['log'] = { level: 'info' };
+      raw.token['init_args'] = 'other';
+    });
+    const partly = reload();
+    assert.deepEqual([partly.status, partly.stdout], [1, 'taken: log.level\nonly after a restart: token.init_args\n']);
+
+    configuration((raw) => (raw['surprise'] = 1));
+    const wrong = reload();
+    assert.equal(wrong.status, 78);
+    assert.match(
+      wrong.stdout,
+      /^wrong: surprise .*is not a known setting.*\nnothing was taken, the old configuration goes on\n$/,
+    );
+    assert.deepEqual(JSON.parse(reload('--json').stdout).ok, false);
+    assert.equal(await health('readiness'), 200);
+
+    configuration(() => undefined);
+    await service.stop();
+    assert.equal(reload().status, 69);
+  });
+});
+
 describe('SIGHUP', () => {
   it('keeps the old configuration when the new one is faulty, and says every problem', async () => {
     const service = start();
@@ -232,8 +271,19 @@ describe('SIGHUP', () => {
       status.listeners.map(({ name }) => name),
       ['credhub', 'kubernetes'],
     );
+    const { taken } = status.lastReload;
+    const tls = ['certificate', 'private_key'].map((name) => `listeners[credhub].tls.${name}`);
+    assert.deepEqual(
+      [...taken].sort(),
+      [
+        ...tls,
+        'log.level',
+        `listeners[credhub]: another certificate, until ${status.listeners[0]?.certificateExpires ?? ''}`,
+      ].sort(),
+    );
     // Unchanged since, and still not in force.
     const again = await control().reload();
     assert.deepEqual(again.needsRestart, status.lastReload.needsRestart);
+    assert.deepEqual(again.taken, []);
   });
 });

@@ -72,7 +72,7 @@ function checkTime(property: string, certificate: X509Certificate, sheet: Sheet)
   } else if (to.getTime() - now < WARN_DAYS * DAY_MS) {
     const days = Math.floor((to.getTime() - now) / DAY_MS);
     const trouble = `runs out in ${days} days: ${who} is valid until ${to.toISOString()}`;
-    sheet.warn(property, trouble, 'renew the certificate and send SIGHUP');
+    sheet.warn(property, trouble, 'renew the certificate and run kms-plugin reload');
   }
 }
 

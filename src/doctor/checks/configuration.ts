@@ -1,8 +1,7 @@
 import { statSync } from 'node:fs';
 import type { Facts } from '../facts.ts';
 import { failure, ok, warning, type Check, type Finding } from '../types.ts';
-
-const RELOAD = 'send SIGHUP to the plugin process (BOSH: deploy, or monit restart kms-plugin)';
+import { RELOAD } from '../words.ts';
 
 /** The file itself, and whether the running service has taken it. */
 export const configuration: Check = {

@@ -123,7 +123,7 @@ export class Supervisor {
       pid: this.#handle?.pid,
       restarts: this.#restarts,
       replaced: this.#replaced,
-      lastRestart: this.#lastRestart?.toISOString(),
+      ...(this.#lastRestart === undefined ? {} : { lastRestart: this.#lastRestart.toISOString() }),
       started: this.#handle?.started.toISOString(),
     });
   }

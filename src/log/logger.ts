@@ -27,17 +27,22 @@ export interface Logger extends Log {
 }
 
 const REPEAT_MS = 10_000;
+/** The longest pause of a kind that goes on, as a multiple of the first: 5 minutes. */
+const LONGEST_PAUSE = 30;
 
 interface Line {
   readonly level: LogLevel;
   readonly message: string;
   readonly fields: LogFields;
+  /** When it happened: a line that was held back is written later. */
+  readonly at: Date;
 }
 
 /**
- * Makes the log. Errors and warnings are limited to one line for each kind in 10 s; the kind is what the fields `code`
- * and `kind` say, else the message. The last one held back is written when the time is up, with `left_out`, the number of those
- * before it that were not written.
+ * Makes the log. Errors and warnings are limited to one line for each kind in 10 s, and while a kind goes on saying the same,
+ * to one after longer and longer pauses, up to 5 minutes; the kind is what the fields `code` and `kind` say, else the message.
+ * The last one held back is written when the time is up, with `left_out`, the number of those before it that were not
+ * written, and with `last`, the time at which it happened where that is longer ago.
  */
 export function createLogger(options: LoggerOptions): Logger {
   const output = options.output ?? standardOutput((lines) => `${lostLine(lines)}\n`);
@@ -49,16 +54,26 @@ export function createLogger(options: LoggerOptions): Logger {
   });
   logger.pipe(neverBlocking(output));
   const put = (line: Line): void => void logger.log({ level: line.level, message: line.message, fields: line.fields });
-  const repeats = new Repeats<Line>((line, leftOut) => {
-    put(leftOut === 0 ? line : { ...line, fields: { ...line.fields, left_out: leftOut } });
-  }, options.repeatMs ?? REPEAT_MS);
+  const windowMs = options.repeatMs ?? REPEAT_MS;
+  const repeats = new Repeats<Line>(
+    (line, leftOut) => {
+      const isOld = Date.now() - line.at.getTime() > windowMs;
+      const held = {
+        ...(leftOut === 0 ? {} : { left_out: leftOut }),
+        ...(isOld ? { last: line.at.toISOString() } : {}),
+      };
+      put({ ...line, fields: { ...line.fields, ...held } });
+    },
+    senseOf,
+    { windowMs, longestMs: LONGEST_PAUSE * windowMs },
+  );
 
   const log = (room: string | undefined): Log => {
     const at =
       (level: LogLevel) =>
       (message: string, fields: LogFields = {}): void => {
         if (LOG_LEVELS.indexOf(level) > LOG_LEVELS.indexOf(logger.level as LogLevel)) return;
-        const line = { level, message, fields: room === undefined ? fields : { room, ...fields } };
+        const line = { level, message, fields: room === undefined ? fields : { room, ...fields }, at: new Date() };
         if (level === 'error' || level === 'warn') repeats.offer(kindOf(line), line);
         else put(line);
       };
@@ -86,6 +101,11 @@ function kindOf(line: Line): string {
   return `${line.level} ${named.length > 0 ? named.join(' ') : line.message}`;
 }
 
+/** A line without what differs each time: moments, counts, process ids. */
+function senseOf({ message, fields }: Line): string {
+  return JSON.stringify([message, printable(fields)]).replace(/\d+/g, '#');
+}
+
 /** The stream that winston writes to takes every line at once: only Output decides what waits and what is dropped. */
 function neverBlocking(output: Output): Writable {
   return new Writable({
@@ -108,7 +128,7 @@ function toJson(line: Line): string {
 
 function lostLine(lines: number): string {
   const message = 'log lines were lost: standard output did not take them';
-  return toJson({ level: 'warn', message, fields: { lines } });
+  return toJson({ level: 'warn', message, fields: { lines }, at: new Date() });
 }
 
 /**

@@ -1,21 +1,37 @@
+/** How repeats are held back. */
+export interface RepeatTimes {
+  /** One line of a kind in this many milliseconds at first. */
+  readonly windowMs: number;
+  /** The pause doubles while a kind goes on saying the same, up to this many milliseconds. */
+  readonly longestMs: number;
+}
+
 /**
  * One line for each kind of error in a time, with a count of those left out: a failing HSM under load must not fill the
- * disk with a thousand equal lines a second.
+ * disk with a thousand equal lines a second. What goes on saying the same is said after longer and longer pauses; what is
+ * news within its kind does not wait for their end.
  */
 export class Repeats<Line> {
   readonly #emit: (line: Line, leftOut: number) => void;
-  readonly #windowMs: number;
+  readonly #sense: (line: Line) => string;
+  readonly #times: RepeatTimes;
   readonly #mostKinds: number;
   readonly #windows = new Map<string, Window<Line>>();
 
   /**
    * @param emit - writes a line; `leftOut` is how many of its kind were left out before it.
-   * @param windowMs - one line of a kind in this time.
+   * @param sense - what a line says: equal for two that tell an operator the same.
    * @param mostKinds - kinds watched at once; the rest share one window, so that memory is bounded.
    */
-  constructor(emit: (line: Line, leftOut: number) => void, windowMs: number, mostKinds = 500) {
+  constructor(
+    emit: (line: Line, leftOut: number) => void,
+    sense: (line: Line) => string,
+    times: RepeatTimes,
+    mostKinds = 500,
+  ) {
     this.#emit = emit;
-    this.#windowMs = windowMs;
+    this.#sense = sense;
+    this.#times = times;
     this.#mostKinds = mostKinds;
   }
 
@@ -23,15 +39,25 @@ export class Repeats<Line> {
   offer(kind: string, line: Line): void {
     const key = this.#windows.has(kind) || this.#windows.size < this.#mostKinds ? kind : '';
     const window = this.#windows.get(key);
-    if (window !== undefined) {
-      window.newest = line;
-      window.held++;
+    const { windowMs } = this.#times;
+    if (window === undefined) {
+      this.#windows.set(key, {
+        timer: this.#timer(key, windowMs),
+        ms: windowMs,
+        told: this.#sense(line),
+        newest: undefined,
+        held: 0,
+      });
+      this.#emit(line, 0);
       return;
     }
-    const timer = setTimeout(() => this.#close(key), this.#windowMs);
-    timer.unref();
-    this.#windows.set(key, { timer, newest: undefined, held: 0 });
-    this.#emit(line, 0);
+    window.newest = line;
+    window.held++;
+    if (window.ms > windowMs && this.#sense(line) !== window.told) {
+      clearTimeout(window.timer);
+      window.ms = windowMs;
+      window.timer = this.#timer(key, windowMs);
+    }
   }
 
   /** Writes what is held back, now: before the process ends. */
@@ -47,24 +73,37 @@ export class Repeats<Line> {
   #close(key: string): void {
     const window = this.#windows.get(key);
     if (window === undefined) return;
-    if (window.held === 0) {
+    const { told, newest } = window;
+    if (newest === undefined) {
       this.#windows.delete(key);
       return;
     }
+    const { windowMs, longestMs } = this.#times;
+    window.ms = this.#sense(newest) === told ? Math.min(longestMs, 2 * window.ms) : windowMs;
     this.#tell(window);
-    window.timer = setTimeout(() => this.#close(key), this.#windowMs);
-    window.timer.unref();
+    window.timer = this.#timer(key, window.ms);
   }
 
   #tell(window: Window<Line>): void {
-    if (window.newest !== undefined) this.#emit(window.newest, window.held - 1);
+    const { newest, held } = window;
+    if (newest === undefined) return;
+    this.#emit(newest, held - 1);
+    window.told = this.#sense(newest);
     window.newest = undefined;
     window.held = 0;
+  }
+
+  #timer(key: string, milliseconds: number): NodeJS.Timeout {
+    return setTimeout(() => this.#close(key), milliseconds).unref();
   }
 }
 
 interface Window<Line> {
   timer: NodeJS.Timeout;
+  /** How long this window is. */
+  ms: number;
+  /** What the line of this kind said that was written last. */
+  told: string;
   newest: Line | undefined;
   held: number;
 }

@@ -114,6 +114,68 @@ describe('errors that repeat', () => {
     }
   });
 
+  it('and go on saying the same are written after longer and longer pauses, at most 5 minutes', () => {
+    mock.timers.enable({ apis: ['setTimeout', 'Date'] });
+    try {
+      const { log, lines } = capture();
+      const times: number[] = [];
+      for (let second = 0; second < 3_600; second++) {
+        const before = lines().length;
+        log.error(`the health port is in use; tried ${second} times`, { code: 'KMS-9003' });
+        mock.timers.tick(1_000);
+        if (lines().length > before) times.push(second);
+      }
+      const pauses = times.slice(1).map((time, at) => time - (times[at] ?? 0));
+      assert.deepEqual(pauses.slice(0, 8), [9, 20, 40, 80, 160, 300, 300, 300]);
+      assert.ok(lines().length < 20, `${lines().length} lines in an hour`);
+      const counted = lines().reduce((sum, line) => sum + 1 + Number(line['left_out'] ?? 0), 0);
+      assert.ok(counted > 3_300, `${counted} of 3,600 are told of`);
+    } finally {
+      mock.timers.reset();
+    }
+  });
+
+  it('and then say something else are written within 10 s, whatever the pause has become', () => {
+    mock.timers.enable({ apis: ['setTimeout', 'Date'] });
+    try {
+      const { log, lines } = capture();
+      const pass = (seconds: number, reason: string): void => {
+        for (let second = 0; second < seconds; second++) {
+          log.error('token away', { code: 'KMS-2001', reason });
+          mock.timers.tick(1_000);
+        }
+      };
+      pass(600, 'CKR_DEVICE_ERROR');
+      const before = lines().length;
+      pass(11, 'CKR_TOKEN_NOT_PRESENT');
+      assert.equal(lines().at(-1)?.['reason'], 'CKR_TOKEN_NOT_PRESENT');
+      assert.equal(lines().length, before + 1);
+      // Two that alternate are no reason to be silent for longer.
+      for (let turn = 0; turn < 30; turn++) {
+        pass(1, 'one');
+        pass(1, 'other');
+      }
+      assert.ok(lines().length >= before + 5);
+    } finally {
+      mock.timers.reset();
+    }
+  });
+
+  it('and then stop say when it happened last', () => {
+    mock.timers.enable({ apis: ['setTimeout', 'Date'] });
+    try {
+      const { log, lines } = capture();
+      for (let second = 0; second < 100; second++) {
+        log.error('failed', { code: 'KMS-2001' });
+        mock.timers.tick(1_000);
+      }
+      mock.timers.tick(300_000);
+      assert.equal(lines().at(-1)?.['last'], '1970-01-01T00:01:39.000Z');
+    } finally {
+      mock.timers.reset();
+    }
+  });
+
   it('write what is held back when the program ends', async () => {
     const { log, lines } = capture();
     log.warn('odd');

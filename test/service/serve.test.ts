@@ -222,7 +222,7 @@ describe('kms-plugin reload', () => {
       wrong.stdout,
       /^wrong: surprise .*is not a known setting.*\nnothing was taken, the old configuration goes on\n$/,
     );
-    assert.deepEqual(JSON.parse(reload('--json').stdout).ok, false);
+    assert.match(reload('--json').stdout, /"ok": false/);
     assert.equal(await health('readiness'), 200);
 
     configuration(() => undefined);

@@ -157,7 +157,12 @@ export class Supervisor {
     const attempts = ATTEMPTS[Math.min(this.#fruitless, ATTEMPTS.length - 1)] ?? 1;
     const open: OpenRequest = { token: config, stateDir, queries: this.queries, attempts, afterLoss: this.#lost };
     handle.channel.send(FrameType.open, 0, encodeJson(open));
-    log.info('token process started', { pid: handle.pid ?? 0, module: config.module });
+    log[this.#said]('token process started', { pid: handle.pid ?? 0, module: config.module });
+  }
+
+  /** Once in an absence is enough to know that processes are replaced: it goes on without end. */
+  get #said(): 'info' | 'debug' {
+    return this.#fruitless <= 1 ? 'info' : 'debug';
   }
 
   #replace(): void {
@@ -255,7 +260,7 @@ export class Supervisor {
     if (!replaced) this.#crashes.add(now);
     const pause = this.#crashes.pause(now);
     if (replaced) {
-      log.info('the token process made room for a fresh one', { how });
+      log[this.#said]('the token process made room for a fresh one', { how });
     } else {
       this.#lost = true;
       log.error('the token process ended', {

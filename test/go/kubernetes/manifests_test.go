@@ -126,11 +126,11 @@ func TestManifestsInAndOut(t *testing.T) {
 }
 
 // v1's envelope does not tell the key: after a rotation in the HSM nothing is stale until the provider has another name.
+// The names of v1.yaml are exchanged at each rotation, and at every step every file reads what is there under either.
 func TestManifestsRotateV1(t *testing.T) {
 	t.Parallel()
 	running := start(t)
-	before := loadManifest(t, running, "v1.yaml")
-	stored := before.write(t, "k8s:enc:kms:v1:hsm-v1:")
+	stored := loadManifest(t, running, "v1.yaml").write(t, "k8s:enc:kms:v1:hsm-v1:")
 
 	running.Token.NewKey(t, "second")
 	running.Configure(t, plugin.Config{Keys: []plugin.Key{{Label: "first", State: "decrypt"}, {Label: "second", State: "active"}}})
@@ -146,11 +146,24 @@ func TestManifestsRotateV1(t *testing.T) {
 	if rotating.read(t, rewritten) {
 		t.Error("stale after it was written again")
 	}
+	for name, stale := range map[string]bool{"v1.yaml": true, "v1-read-only.yaml": true, "v1-to-v2.yaml": true} {
+		loaded := loadManifest(t, running, name)
+		if loaded.read(t, rewritten) != stale {
+			t.Errorf("%s: what was written after the rotation is not stale", name)
+		}
+		// Half of a migration is done: what it has not reached is read too.
+		loaded.read(t, stored)
+	}
 
-	// With the old key gone, what was migrated is read.
-	running.Configure(t, plugin.Config{Keys: []plugin.Key{{Label: "second", State: "active"}}})
+	// The next rotation, with the old key gone and what was migrated.
+	running.Token.NewKey(t, "third")
+	running.Configure(t, plugin.Config{Keys: []plugin.Key{{Label: "second", State: "decrypt"}, {Label: "third", State: "active"}}})
 	running.Restart(t)
-	loadManifest(t, running, "v1-rotate.yaml").read(t, rewritten)
+	again := loadManifest(t, running, "v1.yaml")
+	if !again.read(t, rewritten) {
+		t.Error("not stale after the names were exchanged once more")
+	}
+	again.read(t, again.write(t, "k8s:enc:kms:v1:hsm-v1:"))
 }
 
 func TestManifestsFromV1ToV2(t *testing.T) {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { chmodSync, readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import { Fixture, HOST, tlsOf, type Section } from './fixtures.ts';
+import { ecKey, Fixture, HOST, tlsOf, type Certificate, type Section } from './fixtures.ts';
 
 const DAY_MS = 86_400_000;
 const fixture = new Fixture();
@@ -195,5 +195,183 @@ describe('a warning is given of', () => {
     const { problems, warnings } = fixture.check(raw);
     assert.deepEqual(problems, []);
     assert.match(warnings.join(), /no DNS subject alternative name, which CredHub needs/);
+  });
+});
+
+/** One file with several certificates, in this order. */
+function bundle(name: string, ...certificates: readonly Certificate[]): string {
+  return fixture.write(name, certificates.map(({ certificate }) => readFileSync(certificate, 'latin1')).join(''));
+}
+
+const ED25519 = ['-algorithm', 'ED25519'];
+const TAKEN = /ECDSA P-256 or P-384, or RSA with 2,048 bits or more, up to 8,192/;
+
+// test/java holds the same against the client itself.
+describe("CredHub's client", () => {
+  for (const [kind, genpkey, shown] of [
+    ['Ed25519', ED25519, /Ed25519/],
+    ['Ed448', ['-algorithm', 'ED448'], /Ed448/],
+    ['P-521', ecKey('P-521'), /P-521/],
+    ['P-224', ecKey('P-224'), /P-224/],
+    ['secp256k1', ecKey('secp256k1'), /secp256k1/],
+    ['brainpool', ecKey('brainpoolP384r1'), /brainpoolP384r1/],
+    ['brainpool twisted', ecKey('brainpoolP256t1'), /1\.3\.36\.3\.3\.2\.8\.1\.1\.8/],
+    ['explicit parameters', [...ecKey('P-256'), '-pkeyopt', 'ec_param_enc:explicit'], /explicit parameters/],
+    ['RSA-PSS', ['-algorithm', 'RSA-PSS', '-pkeyopt', 'rsa_keygen_bits:2048'], /RSA-PSS key of 2,048 bits/],
+  ] as const) {
+    test(`takes no server key of ${kind}, and is told what it takes`, () => {
+      const server = fixture.certify(`server-${kind}`, { names, issuer: ca, genpkey });
+      assertProblem(pair(server), 'certificate', shown, TAKEN);
+    });
+  }
+
+  test('takes P-384, RSA, and CAs of P-521, RSA-PSS and P-384', () => {
+    for (const genpkey of [ecKey('P-384'), ['-algorithm', 'RSA', '-pkeyopt', 'rsa_keygen_bits:3072']]) {
+      const server = fixture.certify('good', { names, issuer: ca, genpkey });
+      assert.deepEqual(checkWith(pair(server)), { problems: [], warnings: [] });
+    }
+    for (const genpkey of [
+      ecKey('P-521'),
+      ecKey('P-384'),
+      ['-algorithm', 'RSA-PSS', '-pkeyopt', 'rsa_keygen_bits:2048'],
+    ]) {
+      const issuer = fixture.certify('good-ca', { ca: true, genpkey });
+      const server = fixture.certify('of-good-ca', { names, issuer });
+      assert.deepEqual(checkWith({ ...pair(server), ca: issuer.certificate }), { problems: [], warnings: [] });
+    }
+  });
+
+  test('takes no CA of Ed25519 or brainpool, at whichever place of the chain', () => {
+    for (const [kind, genpkey, digest] of [
+      ['Ed25519', ED25519, 'default'],
+      ['brainpoolP256r1', ecKey('brainpoolP256r1'), 'sha256'],
+    ] as const) {
+      const issuer = fixture.certify(`ca-${kind}`, { ca: true, genpkey, digest });
+      const server = fixture.certify(`of-ca-${kind}`, { names, issuer, digest });
+      assertProblem({ ...pair(server), ca: issuer.certificate }, 'ca', new RegExp(kind), /P-256, P-384 or P-521/);
+      const between = fixture.certify(`between-${kind}`, { ca: true, issuer: ca, genpkey });
+      const leaf = fixture.certify(`below-${kind}`, { names, issuer: between, digest });
+      const chain = bundle(`chain-${kind}`, leaf, between);
+      assertProblem({ certificate: chain, private_key: leaf.key }, 'certificate', new RegExp(kind), /new CA/);
+    }
+  });
+
+  test('takes no signature with SHA-3, no use without signatures, no unknown critical extension', () => {
+    const sha3 = fixture.certify('sha3', { names, issuer: ca, digest: 'sha3-256' });
+    assertProblem(pair(sha3), 'certificate', /signed in a way/, /SHA-256, SHA-384 or SHA-512/);
+    const encipher = fixture.certify('encipher', {
+      names,
+      issuer: ca,
+      rsaBits: 2048,
+      extensions: ['keyUsage=critical,keyEncipherment'],
+    });
+    assertProblem(pair(encipher), 'certificate', /keyUsage without digitalSignature/, /digitalSignature/);
+    const strange = fixture.certify('strange', {
+      names,
+      issuer: ca,
+      extensions: ['1.2.3.4=critical,ASN1:UTF8String:x'],
+    });
+    assertProblem(pair(strange), 'certificate', /critical extension 1\.2\.3\.4/, /not critical/);
+    const nobody = fixture.certify('nobody', { names, issuer: ca, subject: '/' });
+    assertProblem(pair(nobody), 'certificate', /empty subject/, /make subjectAltName critical/);
+  });
+
+  test('looks for host names only', () => {
+    for (const host of [
+      'kms_plugin.internal',
+      'kms-.internal',
+      '-kms',
+      'a..b',
+      `${'a'.repeat(64)}.test`,
+      '10.0.0.1',
+      '123.456',
+      'kms.test.',
+    ]) {
+      const server = fixture.certify('named', { names: `DNS:${host}`, issuer: ca });
+      assertProblem({ ...pair(server), host }, 'host', /./, /kms-plugin\.internal/);
+    }
+    for (const host of ['kms', 'KMS.test', '1kms.test', 'kms--plugin.test', 'xn--bcher-kva.test']) {
+      const server = fixture.certify('named', { names: `DNS:${host}`, issuer: ca });
+      assert.deepEqual(checkWith({ ...pair(server), host }).problems, []);
+    }
+  });
+
+  test('is not asked about a listener that has v2 alone, where Node.js must be able to read the certificate', () => {
+    const judge = (files: Certificate): string[] => {
+      const raw = fixture.good();
+      Object.assign(tlsOf(raw), pair(files));
+      Object.assign(raw.listeners[0] ?? {}, { apis: ['v2'] });
+      return fixture.check(raw).problems.map(({ trouble }) => trouble);
+    };
+    assert.deepEqual(judge(fixture.certify('v2', { names, issuer: ca, genpkey: ED25519 })), []);
+    const brainpool = fixture.certify('v2-bp', { names, issuer: ca, genpkey: ecKey('brainpoolP256r1') });
+    assert.match(judge(brainpool).join(), /brainpoolP256r1.*Node\.js cannot read/);
+  });
+});
+
+describe('one good way to a CA is enough', () => {
+  const expired = { from: inDays(-20), to: inDays(-1) };
+
+  test('whatever of the same name and key lies before it in the CA file', () => {
+    const old = fixture.certify('renewed-old', { ca: true, subject: '/CN=renewed', ...expired });
+    const renewed = fixture.certify('renewed', { ca: true, keyOf: old });
+    const server = fixture.certify('of-renewed', { names, issuer: renewed });
+    for (const order of [
+      [old, renewed],
+      [renewed, old],
+    ]) {
+      assert.deepEqual(checkWith({ ...pair(server), ca: bundle('renewal.pem', ...order) }), {
+        problems: [],
+        warnings: [],
+      });
+    }
+    assertProblem({ ...pair(server), ca: old.certificate }, 'ca', /has run out.*CN=renewed/, /renew/);
+  });
+
+  test('whatever lies beside it in the certificate file', () => {
+    const between = fixture.certify('middle', { ca: true, issuer: ca });
+    const old = fixture.certify('middle-old', {
+      ca: true,
+      issuer: ca,
+      subject: '/CN=middle',
+      keyOf: between,
+      ...expired,
+    });
+    const leaf = fixture.certify('under-middle', { names, issuer: between });
+    const stranger = fixture.certify('stranger', { ca: true, genpkey: ED25519, digest: 'default', ...expired });
+    for (const chain of [
+      [leaf, old, between],
+      [leaf, between, old],
+      [leaf, stranger, between],
+      [leaf, leaf, between, between],
+    ]) {
+      const settings = { certificate: bundle('many.crt', ...chain), private_key: leaf.key };
+      assert.deepEqual(checkWith(settings), { problems: [], warnings: [] });
+      // Without a CA here the way ends at the last certificate that there is.
+      assert.deepEqual(checkWith({ ...settings, ca: undefined }).problems, []);
+    }
+    const settings = { certificate: bundle('old.crt', leaf, old), private_key: leaf.key };
+    assertProblem(settings, 'certificate', /has run out.*CN=middle/, /renew/);
+  });
+
+  test('a warning is of the way that lasts longest', () => {
+    const soon = fixture.certify('soon', { ca: true, to: inDays(9) });
+    const later = fixture.certify('later', { ca: true, subject: '/CN=soon', keyOf: soon });
+    const server = fixture.certify('of-soon', { names, issuer: later });
+    assert.deepEqual(checkWith({ ...pair(server), ca: bundle('two.pem', soon, later) }).warnings, []);
+    assert.match(checkWith({ ...pair(server), ca: soon.certificate }).warnings.join(), /tls\.ca .*runs out in 8 days/);
+  });
+
+  test('a crowd of one name and key is looked at in bounded time', () => {
+    const one = fixture.certify('many', { ca: true });
+    const copies = Array.from({ length: 12 }, (_, index) =>
+      fixture.certify(`many-${index}`, { ca: true, subject: '/CN=many', keyOf: one, ...expired }),
+    );
+    const leaf = fixture.certify('of-many', { names, issuer: one });
+    const chain = bundle('crowd.crt', leaf, ...copies, ...copies);
+    assert.deepEqual(
+      checkWith({ certificate: chain, private_key: leaf.key, ca: bundle('crowd.pem', ...copies, one) }).problems,
+      [],
+    );
   });
 });

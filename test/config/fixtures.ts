@@ -1,6 +1,6 @@
 /** A directory with everything that a good configuration names, made with openssl, and configurations to break. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { stringify } from 'yaml';
@@ -31,6 +31,15 @@ export interface CertificateOptions {
   readonly usage?: string;
   readonly ca?: boolean;
   readonly rsaBits?: number;
+  /** Options of `openssl genpkey` in place of P-256. */
+  readonly genpkey?: readonly string[];
+  /** The certificate's subject; by default its name. */
+  readonly subject?: string;
+  /** Another certificate's private key, in place of a new one. */
+  readonly keyOf?: Certificate;
+  readonly digest?: string;
+  /** Lines of openssl's configuration for further extensions. */
+  readonly extensions?: readonly string[];
   readonly issuer?: Certificate;
 }
 
@@ -60,21 +69,21 @@ export class Fixture {
     const { names, usage, ca = false, issuer } = options;
     const certificate = this.at(`${name}.crt`);
     const key = this.at(`${name}.key`);
-    const algorithm =
-      options.rsaBits === undefined ? ['EC', 'ec_paramgen_curve:P-256'] : ['RSA', `rsa_keygen_bits:${options.rsaBits}`];
-    openssl('genpkey', '-algorithm', algorithm[0] ?? '', '-pkeyopt', algorithm[1] ?? '', '-out', key);
-    openssl('req', '-new', '-key', key, '-subj', `/CN=${name}`, '-out', this.at(`${name}.csr`));
+    if (options.keyOf === undefined) openssl('genpkey', ...keyOptions(options), '-out', key);
+    else copyFileSync(options.keyOf.key, key);
+    openssl('req', '-new', '-key', key, '-subj', options.subject ?? `/CN=${name}`, '-out', this.at(`${name}.csr`));
     const extensions = [`basicConstraints=critical,CA:${ca ? 'TRUE' : 'FALSE'}`];
     if (names !== undefined) extensions.push(`subjectAltName=${names}`);
     if (usage !== undefined) extensions.push(`extendedKeyUsage=${usage}`);
+    extensions.push(...(options.extensions ?? []));
     this.write(`${name}.index`, '');
     // `openssl ca` is the one command of OpenSSL 3.0 that takes both dates.
     this.write(
       `${name}.cnf`,
       [
         `[ca]\ndefault_ca=it\n[it]\ndatabase=${this.at(`${name}.index`)}\nnew_certs_dir=${this.directory}`,
-        'rand_serial=yes\ndefault_md=sha256\npolicy=any\nx509_extensions=ext\nunique_subject=no',
-        `[any]\ncommonName=supplied\n[ext]\n${extensions.join('\n')}\n`,
+        `rand_serial=yes\ndefault_md=${options.digest ?? 'sha256'}\npolicy=any\nx509_extensions=ext\nunique_subject=no`,
+        `[any]\ncommonName=optional\n[ext]\n${extensions.join('\n')}\n`,
       ].join('\n'),
     );
     const signer =
@@ -130,6 +139,18 @@ export class Fixture {
     return this.checkText(stringify(raw, { aliasDuplicateObjects: false }));
   }
 }
+
+function keyOptions({ rsaBits, genpkey }: CertificateOptions): readonly string[] {
+  if (genpkey !== undefined) return genpkey;
+  return rsaBits === undefined ? ecKey('P-256') : ['-algorithm', 'RSA', '-pkeyopt', `rsa_keygen_bits:${rsaBits}`];
+}
+
+export const ecKey = (curve: string): readonly string[] => [
+  '-algorithm',
+  'EC',
+  '-pkeyopt',
+  `ec_paramgen_curve:${curve}`,
+];
 
 function openssl(...options: string[]): void {
   execFileSync('openssl', options, { stdio: 'pipe' });

@@ -5,7 +5,7 @@ import type { ListItem } from '../read/fields.ts';
 import type { FileDraft, ListenerDraft } from '../schema.ts';
 import { firstOf } from './first-of.ts';
 import { checkSocketPath, SUN_PATH_BYTES } from './socket-path.ts';
-import { checkTls } from './tls.ts';
+import { checkTls } from './tls/index.ts';
 
 export function checkListeners({ listeners }: FileDraft, sheet: Sheet): void {
   if (listeners === undefined) return;
@@ -19,7 +19,9 @@ function checkListener({ property, value: listener }: ListItem<ListenerDraft>, s
   if (endpoint?.kind === 'abstract') checkAbstract(property, endpoint.name, listener, sheet);
   if (typeof mode === 'number') checkMode(`${property}.mode`, mode, sheet);
   checkApis(property, listener, sheet);
-  if (tls !== undefined && tls !== null) checkTls(`${property}.tls`, tls, sheet);
+  // kube-apiserver speaks no TLS here, so that what is for v2 alone has a client of somebody's own.
+  const credhub = listener.apis?.every(({ value }) => value === 'v2') !== true;
+  if (tls !== undefined && tls !== null) checkTls(`${property}.tls`, tls, credhub, sheet);
 }
 
 function checkPath(property: string, file: string, listener: ListenerDraft, sheet: Sheet): void {

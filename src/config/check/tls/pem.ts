@@ -1,7 +1,7 @@
 import { createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto';
-import { readSmallFile } from '../files.ts';
-import type { Sheet } from '../problems.ts';
-import { warnIfOpen } from './secret-file.ts';
+import { readSmallFile } from '../../files.ts';
+import type { Sheet } from '../../problems.ts';
+import { warnIfOpen } from '../secret-file.ts';
 
 const MAX_BYTES = 1024 * 1024;
 const PEM_CERTIFICATE = /-----BEGIN (TRUSTED )?CERTIFICATE-----[^-]*-----END (TRUSTED )?CERTIFICATE-----/g;

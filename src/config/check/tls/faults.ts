@@ -17,7 +17,7 @@ export interface Fault {
   readonly mend: string;
 }
 
-/** @param anchored whether the last of the path is from the client's own CAs */
+/** @param anchored - whether the last of the path is from the client's own CAs */
 export function findFaults(path: Path, anchored: boolean, { credhub, now }: Judgement): Fault[] {
   const contents = path.map(contentsOf);
   return path.flatMap((certificate, index) => {

@@ -13,7 +13,7 @@ const WARN_DAYS = 30;
 /** id-kp-serverAuth, RFC 5280, section 4.2.1.12. */
 const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
 
-/** @param credhub whether CredHub's client is to come here: a listener that serves v1beta1 */
+/** @param credhub - whether CredHub's client is to come here: a listener that serves v1beta1 */
 export function checkTls(property: string, tls: TlsDraft, credhub: boolean, sheet: Sheet): void {
   const chain = readCertificates(`${property}.certificate`, tls.certificate, sheet);
   const key = readPrivateKey(`${property}.private_key`, tls.private_key, sheet);

@@ -85,7 +85,8 @@ image_package() {
   local into=$1 path=$2 package file
   # dpkg knows some files under /lib, some under /usr/lib, whatever the links say.
   for file in "$path" "$(realpath "$path")" "${path#/usr}"; do
-    package=$(dpkg-query -S "$file" 2>/dev/null | sed -n '1s/[:,].*//p') && [ -n "$package" ] || continue
+    # "diversion by base-files from: FILE" may stand before "package[:architecture][, package ...]: FILE".
+    package=$(dpkg-query -S "$file" 2>/dev/null | sed -n '/^diversion by /!{s/[:,].*//p;q}') && [ -n "$package" ] || continue
     [ ! -e "$into/var/lib/dpkg/status.d/$package" ] || return 0
     mkdir -p "$into/var/lib/dpkg/status.d"
     dpkg-query -s "$package" | grep -E '^(Package|Status|Architecture|Multi-Arch|Source|Version|Maintainer|Description):' >"$into/var/lib/dpkg/status.d/$package"

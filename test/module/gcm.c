@@ -28,13 +28,23 @@ static void make_iv(const struct control *control, unsigned char *iv, size_t len
   }
 }
 
-static CK_RV caller_iv_problem(enum iv_mode mode, const CK_GCM_PARAMS *params) {
+/* CK_GCM_PARAMS of PKCS#11 2.40, section 2.12.3: p11-kit's header names its fields otherwise from version to version. */
+struct gcm_params {
+  CK_BYTE *iv;
+  CK_ULONG iv_length;
+  CK_ULONG iv_length_in_bits;
+  CK_BYTE *aad;
+  CK_ULONG aad_length;
+  CK_ULONG tag_length_in_bits;
+};
+
+static CK_RV caller_iv_problem(enum iv_mode mode, const struct gcm_params *params) {
   static const unsigned char zeros[12];
   if (mode == IV_LUNA_FIPS) {
-    return params->iv_len == 0 && params->iv_bits % 128 == 0 ? CKR_OK : CKR_MECHANISM_PARAM_INVALID;
+    return params->iv_length == 0 && params->iv_length_in_bits % 128 == 0 ? CKR_OK : CKR_MECHANISM_PARAM_INVALID;
   }
-  if (params->iv_ptr == NULL || params->iv_len != 12) return CKR_MECHANISM_PARAM_INVALID;
-  if (mode == IV_CLOUDHSM && memcmp(params->iv_ptr, zeros, 12) != 0) return CKR_MECHANISM_PARAM_INVALID;
+  if (params->iv == NULL || params->iv_length != 12) return CKR_MECHANISM_PARAM_INVALID;
+  if (mode == IV_CLOUDHSM && memcmp(params->iv, zeros, 12) != 0) return CKR_MECHANISM_PARAM_INVALID;
   return CKR_OK;
 }
 
@@ -55,7 +65,7 @@ CK_RV gcm_encrypt_init(struct gate *gate, CK_MECHANISM *mechanism, CK_OBJECT_HAN
     return answer;
   }
 
-  CK_GCM_PARAMS params;
+  struct gcm_params params;
   if (mechanism->pParameter == NULL || mechanism->ulParameterLen != sizeof params) return CKR_MECHANISM_PARAM_INVALID;
   memcpy(&params, mechanism->pParameter, sizeof params);
   struct operation next = {.gcm = true, .mode = control->iv_mode, .limit = limit_of(control)};
@@ -63,10 +73,10 @@ CK_RV gcm_encrypt_init(struct gate *gate, CK_MECHANISM *mechanism, CK_OBJECT_HAN
   if (problem != CKR_OK) return problem;
   const CK_ULONG length = next.mode == IV_LUNA_FIPS ? 16 : 12;
   make_iv(control, next.iv, length);
-  if (next.mode != IV_LUNA_FIPS) next.iv_out = params.iv_ptr;
-  params.iv_ptr = next.iv;
-  params.iv_len = length;
-  params.iv_bits = length * 8;
+  if (next.mode != IV_LUNA_FIPS) next.iv_out = params.iv;
+  params.iv = next.iv;
+  params.iv_length = length;
+  params.iv_length_in_bits = length * 8;
   CK_MECHANISM real = {CKM_AES_GCM, &params, sizeof params};
   const CK_RV answer = inner->C_EncryptInit(gate->session, &real, key);
   if (answer != CKR_OK) return answer;

@@ -1,14 +1,15 @@
 /** What the job's templates render, read back by those who will read it: the plugin, openssl, YAML, the vendors' formats. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test, { describe } from 'node:test';
 import { parse } from 'yaml';
 import { load } from './loaded.ts';
-import { file, files, good, refusal, renderAll } from './render.ts';
-import { HOST, HSM_NAMES, otherTls, properties, tls } from './properties.ts';
+import { FAILURES } from '../../src/errors/index.ts';
+import { file, files, good, refusal, renderAll, root } from './render.ts';
+import { HOST, HSM_NAMES, otherTls, properties, tls, type HsmName } from './properties.ts';
 
 const SOCKET = '/var/vcap/sys/run/kms-plugin/kms-plugin.sock';
 
@@ -230,6 +231,97 @@ test('every script is one that bash can read', () => {
     };
     for (const [name, text] of Object.entries(rendered)) {
       if (name.startsWith('bin/')) execFileSync('bash', ['-n'], { input: text });
+    }
+  }
+});
+
+describe('what is said of the configuration, in the names of the properties', () => {
+  const named = (hsm: HsmName, text: string): string => {
+    const directory = mkdtempSync(path.join(tmpdir(), 'kms-names-'));
+    try {
+      writeFileSync(
+        path.join(directory, 'names.sed'),
+        file(files({ properties: properties(hsm) }), 'config/names.sed'),
+      );
+      return execFileSync('sed', ['-E', '-f', 'names.sed'], { cwd: directory, input: text, encoding: 'utf8' });
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  };
+  const known = Object.keys(
+    (parse(readFileSync(path.join(root, 'jobs/kms-plugin/spec'), 'utf8')) as { properties: object }).properties,
+  );
+
+  test('every field that the job renders has the name of a property', () => {
+    for (const hsm of HSM_NAMES) {
+      const rendered = files({
+        properties: properties(hsm, {
+          keys: [{ label: 'a', state: 'active', key_id: '0f3a5c7e9b1d2f4a6c8e0b2d4f6a8c0e' }],
+          retired_keys: ['0f3a5c7e9b1d2f4a6c8e0b2d4f6a8c0f'],
+          audit: { enabled: true },
+        }),
+      });
+      const leaves = (node: unknown, at: string): string[] => {
+        if (Array.isArray(node)) return node.flatMap((entry, index) => leaves(entry, `${at}[${index}]`));
+        if (typeof node !== 'object' || node === null) return [at];
+        return Object.entries(node).flatMap(([key, value]) => leaves(value, at === '' ? key : `${at}.${key}`));
+      };
+      const fields = leaves(parse(file(rendered, 'config/kms-plugin.yml')), '').filter(
+        // What the job decides by itself.
+        (field) => !/^(state_dir|listeners\[0\]\.(name|apis|mode)|token\.environment)/.test(field),
+      );
+      assert.ok(fields.length > 20);
+      for (const field of fields) {
+        const [property = ''] = named(hsm, `${field} is wrong`).split(' ');
+        const whole = property.replace(/\[\d+\].*$/, '');
+        assert.ok(
+          known.some((name) => name === whole || whole.startsWith(`${name}.`)),
+          `${hsm}: ${field} -> ${property}`,
+        );
+      }
+    }
+  });
+
+  test('within a sentence, and not twice', () => {
+    assert.equal(
+      named(
+        'luna',
+        'put the right PIN into pin_file; token.pin_file (line 3), kms-plugin.token.profile, scheme 4, keys list\n',
+      ),
+      'put the right PIN into kms-plugin.luna.partition_password; kms-plugin.luna.partition_password (line 3), kms-plugin.token.profile, scheme 4, keys list\n',
+    );
+  });
+});
+
+test('post-start ends at once for each failure that no waiting ends, and for no other', () => {
+  const script = file(files({ properties: properties('luna') }), 'bin/post-start');
+  const codes = /hopeless='KMS-\(([\d|]+)\)/
+    .exec(script)?.[1]
+    ?.split('|')
+    .map((code) => `KMS-${code}`);
+  const hopeless = Object.values(FAILURES).filter(
+    ({ status, waitable }) => (status === 'FAILED_PRECONDITION' || status === 'INVALID_ARGUMENT') && !waitable,
+  );
+  assert.deepEqual(codes?.sort(), hopeless.map(({ code }): string => code).sort());
+});
+
+test('monit waits for the very directories that BPM would leave out of the container', () => {
+  for (const hsm of HSM_NAMES) {
+    for (const change of [
+      {},
+      { module: '/opt/acme/lib/libacme.so' },
+      { volumes: [{ path: '/srv/acme', writable: true }, { path: '/etc/acme' }] },
+    ]) {
+      const rendered = files({ properties: properties(hsm, change) });
+      const [process] = (
+        parse(file(rendered, 'config/bpm.yml')) as {
+          processes: [{ unsafe?: { unrestricted_volumes: { path: string }[] } }];
+        }
+      ).processes;
+      const waited = [...file(rendered, 'monit').matchAll(/^check directory \S+ with path "([^"]+)"$/gm)].map(
+        ([, at]) => at,
+      );
+      assert.deepEqual(waited.sort(), (process.unsafe?.unrestricted_volumes ?? []).map(({ path: at }) => at).sort());
     }
   }
 });

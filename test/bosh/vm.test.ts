@@ -349,7 +349,7 @@ describe('the SoftHSM2 trial on one VM', () => {
       assert.equal(status, 1);
       assert.match(
         stdout + stderr,
-        /token\.module [^]*\/var\/vcap\/packages\/none\/lib\.so[^]*mend the properties of the job kms-plugin/,
+        /kms-plugin\.module [^]*\/var\/vcap\/packages\/none\/lib\.so[^]*the properties of the job kms-plugin cannot work/,
       );
     }));
 });
@@ -396,7 +396,7 @@ describe('an HSM that is away', () => {
         assert.match(
           stdout,
           hsmAway === 'fail'
-            ? /token +FAILURE [^]*mend first: token[^]*Next: mend what the lines above name/
+            ? /What kms-plugin doctor finds:[^]* FAILURE [^]*Next: correct what the lines above name/
             : /the deployment goes on \(kms-plugin\.post_start\.hsm_away: pass\)/,
         );
         good(vm.run(Vm.monit(rendered, 'stop')));
@@ -412,7 +412,17 @@ describe('an HSM that is away', () => {
       vm.install('kms-plugin-smoke-tests', files({ job: 'kms-plugin-smoke-tests', properties: {} }));
       const { status, stdout, stderr } = vm.run(['/var/vcap/jobs/kms-plugin-smoke-tests/bin/run']);
       assert.equal(status, 1, stdout);
-      assert.match(stderr, /round trip 1 failed; what kms-plugin doctor finds:[^]*token +FAILURE /);
+      assert.match(stderr, /round trip 1 failed; what kms-plugin doctor finds:[^]* FAILURE /);
+    }));
+
+  test('a PIN that is refused ends post-start at once, and names the property', () =>
+    onVm(true, (vm) => {
+      const rendered = stopped(vm);
+      vm.install('kms-plugin', trial({ softhsm2: { pin: 'wrong one' }, post_start: { timeout: 86_400 } }));
+      good(vm.run(Vm.monit(rendered, 'start')));
+      const { status, stdout } = vm.run([`${BIN}/post-start`]);
+      assert.equal(status, 1, stdout);
+      assert.match(stdout, /waiting does not help\. It said:[^]*PIN[^]*kms-plugin\.softhsm2\.pin/);
     }));
 
   test('hsm_away: pass does not cover a plugin that is down, or a PIN that is refused', () =>
@@ -486,6 +496,58 @@ describe('other HSMs, with SoftHSM2 standing in for the vendor\u2019s library', 
     ];
     good(vm.run(['setpriv', '--reuid=vcap', '--regid=vcap', '--init-groups', 'env', environment, ...init]));
   }
+
+  test('a library whose directory comes after the container: a listener at once, doctor from inside, one new container', () =>
+    onVm(false, (vm) => {
+      const rendered = files({
+        properties: properties('generic', {
+          module: '/opt/acme/lib/libacme.so',
+          generic: { partition: { label: 'acme', serial: null }, pin: 'secret' },
+          keys: [{ label: 'k', state: 'active', create: true }],
+          environment: { SOFTHSM2_CONF: '/var/vcap/data/kms-plugin/hsm/softhsm2.conf' },
+          files: [{ path: 'softhsm2.conf', content: conf(TOKENS) }],
+          patience: '0s',
+          post_start: { timeout: 60 },
+        }),
+      });
+      vm.install('kms-plugin', rendered);
+      const started = vm.run([`${BIN}/pre-start`]);
+      assert.match(good(started), /the library is not there yet; the plugin starts all the same/);
+      assert.match(started.stderr, /kms-plugin\.module .*\/opt\/acme\/lib\/libacme\.so, which does not exist/);
+      good(vm.run(Vm.monit(rendered, 'start')));
+      const socket = path.join(vm.vcap, 'sys/run/kms-plugin/kms-plugin.sock');
+      for (let tries = 0; !existsSync(socket); tries += 1) {
+        assert.ok(tries < 600, logs(vm));
+        vm.run(['sleep', '0.1']);
+      }
+      assert.match(vm.run([`${BIN}/kms-plugin`, 'roundtrip']).stdout, /UNAVAILABLE/);
+
+      mkdirSync(path.join(path.dirname(vm.vcap), 'opt/acme/lib'), { recursive: true });
+      copyFileSync(
+        path.join(packages, 'hsm-kms-plugin-softhsm2/lib/softhsm/libsofthsm2.so'),
+        path.join(path.dirname(vm.vcap), 'opt/acme/lib/libacme.so'),
+      );
+      provision(vm, 'acme', 'SOFTHSM2_CONF=/var/vcap/data/kms-plugin/hsm/softhsm2.conf');
+      assert.match(
+        vm.run([`${BIN}/kms-plugin`, 'doctor']).stderr,
+        /^container +FAILURE +\/opt\/acme\/lib is on this VM and not in the plugin's container/,
+      );
+      const [, exec = ''] = /exec "([^"]+)"/.exec(file(rendered, 'monit')) ?? assert.fail('monit does not wait for it');
+      const pid = vm.read('sys/run/bpm/kms-plugin/kms-plugin.pid');
+      good(vm.run(exec.split(' ')));
+      for (let tries = 0; vm.run(['test', '-d', `/proc/${pid}`]).status === 0; tries += 1) {
+        assert.ok(tries < 300, 'the plugin has ended');
+        vm.run(['sleep', '0.1']);
+      }
+      good(vm.run(Vm.monit(rendered, 'start')));
+      assert.match(good(vm.run([`${BIN}/post-start`])), /: ok/);
+      assert.doesNotMatch(vm.run([`${BIN}/kms-plugin`, 'doctor']).stderr, /^container/m);
+      // Once: the new container has it.
+      const second = vm.read('sys/run/bpm/kms-plugin/kms-plugin.pid');
+      good(vm.run(exec.split(' ')));
+      vm.run(['sleep', '0.5']);
+      assert.equal(vm.run(['test', '-d', `/proc/${second}`]).status, 0);
+    }));
 
   const cases: [HsmName, Record<string, unknown>, string][] = [
     [

@@ -352,13 +352,6 @@ faults('token', [
     mend: /PKCS#11 library/,
   },
   {
-    fault: 'a module that is not there',
-    change: (raw) => (raw.token['module'] = 'other.so'),
-    property: 'token.module',
-    trouble: /does not exist/,
-    mend: /install/,
-  },
-  {
     fault: 'a module that is a directory',
     change: (raw) => (raw.token['module'] = 'run'),
     property: 'token.module',

@@ -430,7 +430,15 @@ test('relative paths start from the directory of a link, not of its target, wher
   const elsewhere = fixture.at('elsewhere');
   mkdirSync(elsewhere);
   symlinkSync(fixture.at('kms-plugin.yml'), path.join(elsewhere, 'link.yml'));
-  const { problems } = checkConfig(path.relative(process.cwd(), path.join(elsewhere, 'link.yml')));
-  const module = problems.find(({ property }) => property === 'token.module');
+  const { contradictions } = checkConfig(path.relative(process.cwd(), path.join(elsewhere, 'link.yml')));
+  const module = contradictions.find(({ property }) => property === 'token.module');
   assert.match(module?.trouble ?? '', new RegExp(`names ${elsewhere}/module\\.so, which does not exist`));
+});
+
+test('a module that is not there may come later: serve lives with it, check-config and a deployment do not', () => {
+  const raw = fixture.good();
+  raw.token['module'] = 'other.so';
+  const { config, contradictions } = fixture.check(raw);
+  assert.ok(config !== undefined);
+  assert.match(contradictions.map(describeProblem).join(), /^token\.module .*other\.so, which does not exist: install/);
 });

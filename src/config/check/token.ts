@@ -25,7 +25,10 @@ function checkModule(file: string, sheet: Sheet): void {
   const seen = withFile(file, () => ({}));
   if (!('trouble' in seen)) return;
   const mend = "install the HSM's client software, or give the right path of its PKCS#11 library";
-  sheet.problem('token.module', `names ${file}, which ${seen.trouble}`, mend);
+  const trouble = `names ${file}, which ${seen.trouble}`;
+  // It may come later, with another program's files or a mount: serve listens, answers that the token is away, and tries again.
+  if (seen.trouble.startsWith('does not exist')) sheet.contradiction('token.module', trouble, mend);
+  else sheet.problem('token.module', trouble, mend);
 }
 
 function checkPartition(partition: TokenDraft['partition'], sheet: Sheet): void {

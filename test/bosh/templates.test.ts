@@ -9,7 +9,7 @@ import { parse } from 'yaml';
 import { load } from './loaded.ts';
 import { FAILURES } from '../../src/errors/index.ts';
 import { file, files, good, refusal, renderAll, root } from './render.ts';
-import { HOST, HSM_NAMES, otherTls, properties, tls, type HsmName } from './properties.ts';
+import { HOST, HSM_NAMES, otherTls, properties, tls } from './properties.ts';
 
 const SOCKET = '/var/vcap/sys/run/kms-plugin/kms-plugin.sock';
 
@@ -236,14 +236,12 @@ test('every script is one that bash can read', () => {
 });
 
 describe('what is said of the configuration, in the names of the properties', () => {
-  const named = (hsm: HsmName, text: string): string => {
+  const named = (rendered: Readonly<Record<string, string>>, lines: readonly string[]): string[] => {
     const directory = mkdtempSync(path.join(tmpdir(), 'kms-names-'));
     try {
-      writeFileSync(
-        path.join(directory, 'names.sed'),
-        file(files({ properties: properties(hsm) }), 'config/names.sed'),
-      );
-      return execFileSync('sed', ['-E', '-f', 'names.sed'], { cwd: directory, input: text, encoding: 'utf8' });
+      writeFileSync(path.join(directory, 'names.sed'), file(rendered, 'config/names.sed'));
+      const options = { cwd: directory, input: lines.join('\n'), encoding: 'utf8' } as const;
+      return execFileSync('sed', ['-E', '-f', 'names.sed'], options).split('\n');
     } finally {
       rmSync(directory, { recursive: true });
     }
@@ -253,14 +251,14 @@ describe('what is said of the configuration, in the names of the properties', ()
   );
 
   test('every field that the job renders has the name of a property', () => {
-    for (const hsm of HSM_NAMES) {
-      const rendered = files({
-        properties: properties(hsm, {
-          keys: [{ label: 'a', state: 'active', key_id: '0f3a5c7e9b1d2f4a6c8e0b2d4f6a8c0e' }],
-          retired_keys: ['0f3a5c7e9b1d2f4a6c8e0b2d4f6a8c0f'],
-          audit: { enabled: true },
-        }),
-      });
+    const change = {
+      keys: [{ label: 'a', state: 'active', key_id: '0f3a5c7e9b1d2f4a6c8e0b2d4f6a8c0e' }],
+      retired_keys: ['0f3a5c7e9b1d2f4a6c8e0b2d4f6a8c0f'],
+      audit: { enabled: true },
+    };
+    const all = renderAll(HSM_NAMES.map((hsm) => ({ properties: properties(hsm, change) })));
+    for (const [at, hsm] of HSM_NAMES.entries()) {
+      const rendered = good(all[at] ?? assert.fail());
       const leaves = (node: unknown, at: string): string[] => {
         if (Array.isArray(node)) return node.flatMap((entry, index) => leaves(entry, `${at}[${index}]`));
         if (typeof node !== 'object' || node === null) return [at];
@@ -271,25 +269,25 @@ describe('what is said of the configuration, in the names of the properties', ()
         (field) => !/^(state_dir|listeners\[0\]\.(name|apis|mode)|token\.environment)/.test(field),
       );
       assert.ok(fields.length > 20);
-      for (const field of fields) {
-        const [property = ''] = named(hsm, `${field} is wrong`).split(' ');
+      for (const [index, property] of named(rendered, fields).entries()) {
         const whole = property.replace(/\[\d+\].*$/, '');
         assert.ok(
           known.some((name) => name === whole || whole.startsWith(`${name}.`)),
-          `${hsm}: ${field} -> ${property}`,
+          `${hsm}: ${fields[index] ?? ''} -> ${property}`,
         );
       }
     }
   });
 
   test('within a sentence, and not twice', () => {
-    assert.equal(
-      named(
-        'luna',
-        'put the right PIN into pin_file; token.pin_file (line 3), kms-plugin.token.profile, scheme 4, keys list\n',
-      ),
-      'put the right PIN into kms-plugin.luna.partition_password; kms-plugin.luna.partition_password (line 3), kms-plugin.token.profile, scheme 4, keys list\n',
-    );
+    const said = [
+      'put the right PIN into pin_file; token.pin_file (line 3), kms-plugin.token.profile, scheme 4, keys list',
+      '  keys has none',
+    ];
+    assert.deepEqual(named(files({ properties: properties('luna') }), said), [
+      'put the right PIN into kms-plugin.luna.partition_password; kms-plugin.luna.partition_password (line 3), kms-plugin.token.profile, scheme 4, keys list',
+      '  kms-plugin.keys has none',
+    ]);
   });
 });
 
@@ -306,22 +304,21 @@ test('post-start ends at once for each failure that no waiting ends, and for no 
 });
 
 test('monit waits for the very directories that BPM would leave out of the container', () => {
-  for (const hsm of HSM_NAMES) {
-    for (const change of [
-      {},
-      { module: '/opt/acme/lib/libacme.so' },
-      { volumes: [{ path: '/srv/acme', writable: true }, { path: '/etc/acme' }] },
-    ]) {
-      const rendered = files({ properties: properties(hsm, change) });
-      const [process] = (
-        parse(file(rendered, 'config/bpm.yml')) as {
-          processes: [{ unsafe?: { unrestricted_volumes: { path: string }[] } }];
-        }
-      ).processes;
-      const waited = [...file(rendered, 'monit').matchAll(/^check directory \S+ with path "([^"]+)"$/gm)].map(
-        ([, at]) => at,
-      );
-      assert.deepEqual(waited.sort(), (process.unsafe?.unrestricted_volumes ?? []).map(({ path: at }) => at).sort());
-    }
+  const changes = [
+    {},
+    { module: '/opt/acme/lib/libacme.so' },
+    { volumes: [{ path: '/srv/acme', writable: true }, { path: '/etc/acme' }] },
+  ];
+  const all = renderAll(HSM_NAMES.flatMap((hsm) => changes.map((change) => ({ properties: properties(hsm, change) }))));
+  for (const rendered of all.map(good)) {
+    const [process] = (
+      parse(file(rendered, 'config/bpm.yml')) as {
+        processes: [{ unsafe?: { unrestricted_volumes: { path: string }[] } }];
+      }
+    ).processes;
+    const waited = [...file(rendered, 'monit').matchAll(/^check directory \S+ with path "([^"]+)"$/gm)].map(
+      ([, at]) => at,
+    );
+    assert.deepEqual(waited.sort(), (process.unsafe?.unrestricted_volumes ?? []).map(({ path: at }) => at).sort());
   }
 });

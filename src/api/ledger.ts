@@ -47,7 +47,8 @@ export class Ledger {
 
   failed(tally: MethodTally, facts: CallFacts, error: KmsError): void {
     this.#report(tally, facts, error);
-    this.#enter(tally, facts, error.status, error.code, 0, undefined);
+    const { keyId } = error.facts;
+    this.#enter(tally, facts, error.status, error.code, 0, typeof keyId === 'string' ? keyId : undefined);
   }
 
   /** Health's answer to a name that it does not know. */

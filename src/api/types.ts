@@ -51,7 +51,7 @@ export interface FinishedCall {
   readonly requestBytes: number;
   /** Bytes of the value or ciphertext answered. */
   readonly responseBytes: number;
-  /** Key that encrypted or decrypted, 32 hex digits. */
+  /** Key that encrypted or decrypted, or that a failed call asked for where that is known, 32 hex digits. */
   readonly keyId: string | undefined;
   /** v2's name for the request, made by the client; cut at 128 characters. */
   readonly uid: string | undefined;

@@ -117,13 +117,14 @@ function callLines({ calls, recent }: StatusReport, paint: Paints): string[] {
 }
 
 function recentLine(
-  { minutes, requests, errors, errorCodes, p50Ms, p99Ms, maxMs }: RecentWindow,
+  { minutes, requests, errors, errorCodes, foreign = 0, p50Ms, p99Ms, maxMs }: RecentWindow,
   paint: Paints,
 ): string {
   const codes = errorCodes.map(({ code, count }) => `${count} ${code}`).join(', ');
   const failed = errors === 0 ? 'no errors' : paint.bad(`${plural(errors, 'error')} (${codes})`);
   const times = p50Ms === undefined ? '' : `, p50 ${p50Ms} ms, p99 ${p99Ms} ms, longest ${maxMs} ms`;
-  return `last ${minutes} min: ${plural(requests, 'request')}, ${failed}${times}`;
+  const others = foreign === 0 ? '' : `, ${foreign} about foreign ciphertexts (normal while CredHub starts)`;
+  return `last ${minutes} min: ${plural(requests, 'request')}, ${failed}${others}${times}`;
 }
 
 /** Nothing where none was ever used: the direct scheme. */

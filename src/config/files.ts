@@ -1,5 +1,6 @@
 /** Looking at files that the configuration names, without changing anything and without waiting on one (FIFO). */
 import {
+  accessSync,
   closeSync,
   constants,
   fstatSync,
@@ -57,6 +58,23 @@ export function directoryTrouble(directory: string): string | undefined {
     return statSync(directory).isDirectory() ? undefined : 'is no directory';
   } catch (error) {
     return explain(error, directory);
+  }
+}
+
+/** The same of one in which this process makes files: a right that it lacks there is trouble, too. */
+export function workingDirectoryTrouble(directory: string): string | undefined {
+  const trouble = directoryTrouble(directory);
+  if (trouble !== undefined) return trouble;
+  try {
+    accessSync(directory, constants.W_OK | constants.X_OK);
+    return undefined;
+  } catch (error) {
+    const { code = 'unknown error' } = error as NodeJS.ErrnoException;
+    // A file system that is read-only or in trouble is no matter of the configuration.
+    if (code !== 'EACCES' && code !== 'EPERM') return undefined;
+    const { uid, mode } = statSync(directory);
+    const facts = `it belongs to user ${uid}, mode ${(mode & 0o7777).toString(8).padStart(4, '0')}`;
+    return `cannot be entered or written to by user ${process.geteuid?.() ?? 'of this process'} (${code}; ${facts})`;
   }
 }
 

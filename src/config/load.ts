@@ -51,6 +51,8 @@ export function checkConfig(file: string): ConfigCheck {
 export interface ServicePlace {
   readonly stateDir: string;
   readonly controlSocket: string;
+  /** Certificates of its listeners, which may be at fault. */
+  readonly certificateFiles: readonly string[];
 }
 
 /**
@@ -65,7 +67,12 @@ export function locateService(file: string): ServicePlace {
   const draft = document === undefined ? undefined : readFields(document, '', sheet);
   const { state_dir: stateDir, control_socket: controlSocket } = draft ?? {};
   if (stateDir !== undefined && controlSocket !== undefined) {
-    return { stateDir, controlSocket: controlSocket ?? controlSocketIn(stateDir) };
+    const certificates = (draft?.listeners ?? []).map(({ value }) => value.tls?.certificate);
+    return {
+      stateDir,
+      controlSocket: controlSocket ?? controlSocketIn(stateDir),
+      certificateFiles: certificates.filter((file) => file !== undefined),
+    };
   }
   const place = ['state_dir', 'control_socket'];
   const problems = sheet.problems.filter(({ property }) => draft === undefined || place.includes(property));

@@ -125,7 +125,7 @@ export class ControlClient {
   }
 
   #stuck(): ServiceUnavailableError {
-    const seconds = this.#deadlineMs / 1000;
+    const seconds = Math.round(this.#deadlineMs / 100) / 10;
     return new ServiceUnavailableError('stuck', `the service did not answer on ${this.#socket} within ${seconds} s`);
   }
 

@@ -1,7 +1,9 @@
 import { versions } from '../version/index.ts';
 import type { Facts } from './facts.ts';
 import { CHECKS } from './registry.ts';
-import { failure, type Check, type Diagnosis, type Line, type Verdict } from './types.ts';
+import { paceInWords } from './look/pace.ts';
+import { failure, warning, type Check, type Diagnosis, type Finding, type Line, type Verdict } from './types.ts';
+import { AGAIN } from './words.ts';
 
 /**
  * Walks the way of a request from outside in and tells at each stop what was seen and what to do. Changes nothing, needs
@@ -10,57 +12,59 @@ import { failure, type Check, type Diagnosis, type Line, type Verdict } from './
 export async function diagnose(facts: Facts): Promise<Diagnosis> {
   const { configFile, around, ends } = facts;
   await facts.begun();
-  const lines = await Promise.all(CHECKS.map((check) => linesOf(check, facts, ends)));
-  const all = lines.flat();
+  const found = await Promise.all(CHECKS.map(async (check) => named(check, await findings(check, facts, ends))));
+  const lines = settled(found.flat());
   return {
     at: around.now().toISOString(),
     version: versions().program,
     configFile,
-    verdict: worst(all.map(({ verdict }) => verdict)),
-    lines: all,
+    verdict: worst(lines.map(({ verdict }) => verdict)),
+    lines,
+    slowness: Math.round(facts.slowness * 10) / 10,
     durationMs: Math.round(performance.now() - facts.began),
   };
 }
 
-async function linesOf(check: Check, facts: Facts, ends: number): Promise<Line[]> {
+async function findings(check: Check, facts: Facts, ends: number): Promise<readonly Finding[]> {
   let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<Line[]>((resolve) => {
+  const late = new Promise<readonly Finding[]>((resolve) => {
     const milliseconds = Math.max(0, ends - performance.now());
-    timer = setTimeout(
-      () =>
-        resolve([
-          named(
-            check,
-            failure(
-              'this look did not end in time',
-              'something hangs: mend what fails above, and look at the load of this host',
-            ),
-          ),
-        ]),
-      milliseconds,
-    );
+    timer = setTimeout(() => resolve([inTime(facts)]), milliseconds);
   });
   try {
-    return await Promise.race([
-      late,
-      Promise.resolve(check.run(facts)).then((found) => found.map((finding) => named(check, finding))),
-    ]);
+    return await Promise.race([late, check.run(facts)]);
   } catch (error) {
-    return [
-      named(
-        check,
-        failure(
-          `this look failed itself: ${(error as Error).message}`,
-          'report it with the output of kms-plugin doctor --json',
-        ),
-      ),
-    ];
+    const seen = `this look failed itself: ${(error as Error).message}`;
+    return [failure(seen, 'report it with the output of kms-plugin doctor --json')];
   } finally {
     clearTimeout(timer);
   }
 }
 
-const named = (check: Check, finding: Omit<Line, 'check'>): Line => ({ check: check.name, ...finding });
+/** On a slow host a look that did not end proves nothing. */
+function inTime(facts: Facts): Finding {
+  const seen = 'this look did not end in time';
+  if (facts.isSlow) return warning(`${seen}: this host is ${paceInWords(facts.slowness)}`, AGAIN);
+  return failure(seen, { first: 'something hangs: mend what fails above', alone: AGAIN });
+}
+
+interface Named {
+  readonly check: string;
+  readonly finding: Finding;
+}
+
+const named = ({ name }: Check, found: readonly Finding[]): Named[] =>
+  found.map((finding) => ({ check: name, finding }));
+
+/** Chooses the mends that depend on whether anything above fails. */
+function settled(all: readonly Named[]): Line[] {
+  let failsAbove = false;
+  return all.map(({ check, finding: { verdict, seen, mend } }) => {
+    const chosen = typeof mend === 'object' ? (failsAbove ? mend.first : mend.alone) : mend;
+    failsAbove ||= verdict === 'failure';
+    return { check, verdict, seen, ...(chosen === undefined ? {} : { mend: chosen }) };
+  });
+}
 
 function worst(verdicts: readonly Verdict[]): Verdict {
   if (verdicts.includes('failure')) return 'failure';

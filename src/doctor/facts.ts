@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,25 +8,31 @@ import { ControlClient, ServiceUnavailableError, type StatusReport } from '../co
 import type { KeyReport, Keyring, KeyringHealth } from '../keyring/index.ts';
 import type { Log } from '../log/index.ts';
 import { describePins, type PinRecord, type TokenReport } from '../token/index.ts';
+import { lookThrough } from './look/files.ts';
 import { connects, socketName, unixListeners, type UnixListener } from './look/listening.ts';
 import { isLocked } from './look/locks.ts';
+import { isSlow, paceInWords } from './look/pace.ts';
 import { allProcesses, Process } from './look/processes.ts';
 import type { Surroundings } from './surroundings.ts';
 
 /** The running service's answer on its control socket, or why there is none. */
 export type Service =
   | { readonly kind: 'up'; readonly status: StatusReport }
-  | { readonly kind: 'down' | 'stuck' | 'forbidden' | 'confused' | 'nowhere'; readonly message: string };
+  /** 'slow': no answer in time, on a host so slow that this proves nothing. */
+  | { readonly kind: 'down' | 'stuck' | 'slow' | 'forbidden' | 'confused' | 'nowhere'; readonly message: string };
 
 /** The token as the service sees it or, when that is down, as a token process of doctor's own does. */
-export type TokenView =
-  | {
-      readonly by: 'service' | 'doctor';
-      readonly report: TokenReport;
-      readonly health: KeyringHealth;
-      readonly keys: readonly KeyReport[];
-    }
-  | { readonly by: 'nobody'; readonly why: string };
+export type TokenView = SeenToken | { readonly by: 'nobody'; readonly why: string };
+
+export interface SeenToken {
+  readonly by: 'service' | 'doctor';
+  readonly report: TokenReport;
+  readonly health: KeyringHealth;
+  readonly keys: readonly KeyReport[];
+}
+
+/** The running service may have begun so long ago, in milliseconds, that its token process or sockets are not there yet. */
+const BEGIN_MS = 15_000;
 
 /** One value's way through one listener and back. */
 export interface Trip {
@@ -42,10 +47,12 @@ export type Pins =
 /** A round trip that ended well, and came back with something else. */
 export const WRONG_VALUE = 'another value came back than was encrypted';
 
-/** The service answers from memory: one that takes so long, in milliseconds, does not work. */
+/** The service answers from memory: one that takes so long, in milliseconds, on a host that is not slow, does not work. */
 const STATUS_MS = 2_000;
 /** Longest round trip, in milliseconds. */
 const TRIP_MS = 2_500;
+/** On a slow host long enough that the plugin itself has judged by then whether its token process answers. */
+const SLOW_TRIP_MS = 8_500;
 /** A token process that has just begun is given so long, and looked at so often, in milliseconds. */
 const START_MS = 1_800;
 const ASK_AGAIN_MS = 200;
@@ -69,20 +76,32 @@ export class Facts {
   /** `performance.now()` when it began, and when everything must have ended. */
   readonly began = performance.now();
   readonly ends: number;
+  /** How many times slower this host is than an idle one. */
+  readonly slowness: number;
   readonly #known = new Map<string, unknown>();
 
-  /** @param withinMs - how long everything may take. */
-  constructor(configFile: string, around: Surroundings, withinMs: number) {
+  /** @param withinMs - how long everything may take; on a slow host up to `slowMs`. */
+  constructor(configFile: string, around: Surroundings, withinMs: number, slowMs = withinMs) {
     this.configFile = configFile;
     this.around = around;
-    this.ends = this.began + withinMs;
+    this.slowness = around.slowness(new Process(around.proc, process.pid));
+    this.ends = this.began + (this.isSlow ? slowMs : withinMs);
     this.configCheck = checkConfig(configFile);
-    this.place = this.config ?? placeOf(configFile);
+    this.place = placeOf(configFile);
   }
 
   /** Undefined when it has faults. */
   get config(): Config | undefined {
     return this.configCheck.config;
+  }
+
+  get isSlow(): boolean {
+    return isSlow(this.slowness);
+  }
+
+  /** What takes so long on an idle host, in milliseconds, may take so long here. */
+  patient(milliseconds: number): number {
+    return Math.min(milliseconds * this.slowness, this.leftMs);
   }
 
   /** Milliseconds left; what comes afterwards keeps a little. */
@@ -96,7 +115,7 @@ export class Facts {
    */
   async begun(): Promise<void> {
     const now = performance.now();
-    const until = now + Math.min(OPEN_MS, (this.ends - now) / 4);
+    const until = now + Math.min(OPEN_MS * this.slowness, (this.ends - now) / 4);
     const names = (this.config?.listeners ?? []).map(({ endpoint }) => socketName(endpoint));
     if (this.place !== undefined) names.push(this.place.controlSocket);
     while (this.serveLockHeld && performance.now() < until) {
@@ -113,15 +132,31 @@ export class Facts {
       try {
         return { kind: 'up', status: await this.#settledStatus(await this.#client(STATUS_MS).status()) };
       } catch (error) {
+        const { message } = error as Error;
         const kind = error instanceof ServiceUnavailableError ? error.why : 'confused';
-        return { kind, message: (error as Error).message };
+        if (kind !== 'stuck' || !this.isSlow || this.#listening()?.stuck !== undefined) return { kind, message };
+        return { kind: 'slow', message: `${message}; this host is ${paceInWords(this.slowness)}` };
       }
+    });
+  }
+
+  /** The running service once more, after a round trip has failed: what is wrong may show only then. */
+  serviceAfterTrips(): Promise<Service> {
+    return this.#once('service after trips', async (): Promise<Service> => {
+      const before = await this.service();
+      const trips = await this.trips();
+      if (before.kind !== 'up' || !trips.some(({ result }) => result instanceof Error)) return before;
+      const again = this.#client(STATUS_MS).status();
+      return again.then(
+        (status) => ({ kind: 'up', status }),
+        () => before,
+      );
     });
   }
 
   token(): Promise<TokenView> {
     return this.#once('token', async (): Promise<TokenView> => {
-      const service = await this.service();
+      const service = await this.serviceAfterTrips();
       if (service.kind === 'up') {
         const { token, health, keys } = service.status;
         return { by: 'service', report: token, health, keys };
@@ -135,7 +170,7 @@ export class Facts {
   trips(): Promise<readonly Trip[]> {
     return this.#once('trips', async () => {
       const { kind } = await this.service();
-      if (kind === 'down' || kind === 'stuck') return [];
+      if (kind === 'down' || kind === 'stuck' || kind === 'slow') return [];
       return Promise.all(
         (this.config?.listeners ?? []).flatMap((listener) =>
           listener.apis.map(async (api) => ({ listener, api, result: await this.#trip(listener, api) })),
@@ -166,13 +201,32 @@ export class Facts {
     return this.place !== undefined && isLocked(this.around.proc, path.join(this.place.stateDir, 'serve.lock'));
   }
 
+  /** Who holds serve.lock, and so serves or is about to, though it may listen nowhere yet. */
+  get lockHolder(): Process | undefined {
+    if (this.place === undefined || !this.serveLockHeld) return undefined;
+    const file = path.join(this.place.stateDir, 'serve.lock');
+    return this.#once('lock holder', () =>
+      allProcesses(this.around.proc).find((process) => process.descriptorsOf(file).length > 0),
+    );
+  }
+
+  /** Whether a plugin that holds its lock is so young that it may not listen yet. */
+  get begins(): boolean {
+    const age = this.lockHolder?.age(this.around.proc);
+    return age !== undefined && age * 1_000 < BEGIN_MS * this.slowness;
+  }
+
   /** The plugin process as this host numbers it: BPM's containers have pid namespaces of their own. */
   async pluginProcess(): Promise<Process | undefined> {
-    const listeners = this.place === undefined ? [] : this.listenersAt(this.place.controlSocket);
-    const [listening] = listeners.flatMap(({ processes }) => processes);
+    const listening = this.#listening();
     if (listening !== undefined) return listening;
     const service = await this.service();
     return service.kind === 'up' ? new Process(this.around.proc, service.status.pid) : undefined;
+  }
+
+  #listening(): Process | undefined {
+    const listeners = this.place === undefined ? [] : this.listenersAt(this.place.controlSocket);
+    return listeners.flatMap(({ processes }) => processes)[0];
   }
 
   async tokenProcess(): Promise<Process | undefined> {
@@ -195,7 +249,7 @@ export class Facts {
   }
 
   async #settledStatus(first: StatusReport): Promise<StatusReport> {
-    const until = performance.now() + Math.min(START_MS, this.leftMs - STATUS_MS);
+    const until = performance.now() + Math.min(START_MS * this.slowness, this.leftMs - STATUS_MS);
     let status = first;
     while (isStarting(status.token) && performance.now() < until) {
       await sleep(ASK_AGAIN_MS);
@@ -207,13 +261,14 @@ export class Facts {
   }
 
   #client(withinMs: number): ControlClient {
-    return new ControlClient(this.place?.controlSocket ?? '', Math.min(withinMs, this.leftMs));
+    return new ControlClient(this.place?.controlSocket ?? '', this.patient(withinMs));
   }
 
   async #trip(listener: ListenerConfig, api: ApiName): Promise<Trip['result']> {
     const plaintext = randomBytes(32);
+    const deadlineMs = Math.min(this.isSlow ? SLOW_TRIP_MS : TRIP_MS, this.leftMs);
     try {
-      const trip = await roundTrip(listener, { api, plaintext, deadlineMs: Math.min(TRIP_MS, this.leftMs) });
+      const trip = await roundTrip(listener, { api, plaintext, deadlineMs });
       if (trip.plaintext.equals(plaintext)) return trip;
       return new RoundTripError('Decrypt', 'wrong answer', WRONG_VALUE);
     } catch (error) {
@@ -228,8 +283,13 @@ export class Facts {
     if (this.serveLockHeld) {
       return { by: 'nobody', why: 'a plugin runs and cannot be asked, and doctor logs in nowhere beside it' };
     }
-    if (!existsSync(config.stateDir)) {
+    const stateDir = lookThrough(config.stateDir);
+    if (stateDir.kind !== 'there') {
       return { by: 'nobody', why: 'the service is down, and without state_dir nothing may be tried with the PIN' };
+    }
+    // What another user, root too, writes there the plugin could not open any more.
+    if (stateDir.stats.uid !== process.geteuid?.()) {
+      return { by: 'nobody', why: `the service is down, and its state_dir belongs to user ${stateDir.stats.uid}` };
     }
     const pins = this.pins();
     if (pins.kind === 'known' && pins.pins.some(({ state }) => state === 'cut-off')) {

@@ -4,7 +4,9 @@ import { configuration } from './checks/configuration.ts';
 import { credhub } from './checks/credhub.ts';
 import { disk } from './checks/disk.ts';
 import { errors } from './checks/errors.ts';
+import { failedCalls } from './checks/failed-calls.ts';
 import { healthPort } from './checks/health-port.ts';
+import { host } from './checks/host.ts';
 import { key } from './checks/key.ts';
 import { kubernetes } from './checks/kubernetes.ts';
 import { limits } from './checks/limits.ts';
@@ -24,6 +26,6 @@ import type { Check } from './types.ts';
  * failure in this order is what to mend first.
  */
 export const CHECKS: readonly Check[] = [
-  ...[configuration, stateDir, socket, tls, plugin, tokenProcess, module, token, login, key, roundTrips],
-  ...[access, healthPort, kubernetes, clock, disk, limits, errors, credhub],
+  ...[configuration, stateDir, socket, tls, plugin, tokenProcess, module, token, login, key, roundTrips, failedCalls],
+  ...[access, healthPort, kubernetes, clock, disk, host, limits, errors, credhub],
 ];

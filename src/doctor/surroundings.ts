@@ -1,3 +1,5 @@
+import { slowness } from './look/pace.ts';
+import type { Process } from './look/processes.ts';
 import type { Log } from '../log/index.ts';
 import type { Config } from '../config/index.ts';
 import type { Keyring } from '../keyring/index.ts';
@@ -20,6 +22,8 @@ export interface Surroundings {
   /** CredHub's own start takes so long, in seconds: before, a port that nobody listens on proves nothing. */
   readonly credhubStart: number;
   now(): Date;
+  /** How many times slower than an idle one this host is, as the kernel tells of doctor's own process. */
+  slowness(self: Process): number;
 }
 
 export const SURROUNDINGS: Omit<Surroundings, 'withOwnToken'> = {
@@ -28,4 +32,5 @@ export const SURROUNDINGS: Omit<Surroundings, 'withOwnToken'> = {
   credhub: '/var/vcap/jobs/credhub/config/application',
   credhubStart: 90,
   now: () => new Date(),
+  slowness,
 };

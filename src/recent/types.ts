@@ -1,12 +1,22 @@
+/** The failures of one code. */
+export interface RecentError {
+  readonly code: string;
+  readonly count: number;
+  /** The keys that were asked for, 32 hex digits each, where the failures name them; the first few. */
+  readonly keyIds?: readonly string[];
+}
+
 /** Encrypt and Decrypt over some minutes; what needs no HSM (Status, Version, health) is left out. */
 export interface RecentWindow {
   /** Length in minutes; less after a start. */
   readonly minutes: number;
   readonly requests: number;
-  /** Requests that did not end in OK. */
+  /** Requests that failed, without those about foreign ciphertexts. */
   readonly errors: number;
   /** The errors by code (docs/errors.md), the most frequent first. */
-  readonly errorCodes: readonly { readonly code: string; readonly count: number }[];
+  readonly errorCodes: readonly RecentError[];
+  /** Ciphertexts that are none of this plugin's (KMS-4001): CredHub asks about the internal provider's at every start. */
+  readonly foreign?: number;
   /** Milliseconds within which half of the requests, 99 in 100, and all were answered; absent without requests. */
   readonly p50Ms?: number;
   readonly p99Ms?: number;

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { lstatSync } from 'node:fs';
-import { chmod, lstat, rename, stat, unlink } from 'node:fs/promises';
+import { access, chmod, constants, lstat, rename, stat, unlink } from 'node:fs/promises';
 import type { Server } from 'node:net';
 import path from 'node:path';
 import { type FileLock, LockFileError, LockHeldError, lockFile } from '../lock/index.ts';
@@ -103,7 +103,8 @@ async function claimPath(server: Server, socketPath: string, mode: number, lockW
     }
   } catch (error) {
     if (error instanceof SocketError) throw error;
-    throw new SocketError('failed', socketPath, `cannot listen on ${socketPath}: ${(error as Error).message}`, error);
+    const { code, message } = error as NodeJS.ErrnoException;
+    throw new SocketError('failed', socketPath, `cannot listen on ${socketPath}: ${message}${mendOf(code)}`, error);
   } finally {
     lock.release();
   }
@@ -111,15 +112,44 @@ async function claimPath(server: Server, socketPath: string, mode: number, lockW
 
 async function requireDirectory(socketPath: string): Promise<void> {
   const directory = path.dirname(socketPath);
-  const found = await stat(directory).catch(() => undefined);
-  if (found?.isDirectory() === true) return;
-  throw new SocketError(
-    'no-directory',
-    socketPath,
-    found === undefined
-      ? `the directory ${directory} of the socket ${socketPath} does not exist or cannot be reached: make it, writable for this user`
-      : `${directory}, where the socket ${path.basename(socketPath)} belongs, is not a directory`,
-  );
+  const name = path.basename(socketPath);
+  const found = await stat(directory).catch((error: unknown) => error as NodeJS.ErrnoException);
+  if (found instanceof Error) {
+    const { code = 'unknown error' } = found;
+    const isAbsent = code === 'ENOENT' || code === 'ENOTDIR';
+    const why = isAbsent
+      ? `does not exist (${code}): make it, writable for this user`
+      : `cannot be reached (${code})${mendOf(code)}`;
+    throw new SocketError('no-directory', socketPath, `the directory ${directory} of the socket ${name} ${why}`, found);
+  }
+  if (!found.isDirectory()) {
+    const seen = `${directory}, where the socket ${name} belongs, is not a directory`;
+    throw new SocketError('no-directory', socketPath, `${seen}: choose another endpoint, or move it away`);
+  }
+  try {
+    await access(directory, constants.W_OK | constants.X_OK);
+  } catch (error) {
+    const { code = 'unknown error' } = error as NodeJS.ErrnoException;
+    const seen = `the directory ${directory} of the socket ${name} cannot be written to or entered (${code})`;
+    const facts = `it belongs to user ${found.uid}, mode ${(found.mode & 0o7777).toString(8).padStart(4, '0')}`;
+    throw new SocketError('no-directory', socketPath, `${seen}: ${facts}${mendOf(code)}`, error);
+  }
+}
+
+/** What to do about the system's refusal, for those that an operator can do something about. */
+function mendOf(code: string | undefined): string {
+  switch (code ?? '') {
+    case 'EACCES':
+    case 'EPERM':
+      return `; give user ${process.geteuid?.() ?? 'of this process'} the right to enter that directory and to write there`;
+    case 'EROFS':
+      return '; its file system is read-only: choose a directory on another';
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return '; make room on its file system';
+    default:
+      return '';
+  }
 }
 
 async function takeLock(socketPath: string, waitMs: number): Promise<FileLock> {

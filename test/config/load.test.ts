@@ -278,10 +278,12 @@ log: { level: loud }
 
 describe('where the running service is', () => {
   test('can be told from a file that is otherwise at fault', () => {
-    const file = fixture.write('kms-plugin.yml', 'state_dir: state\nlisteners: 3\nlog: { level: loud }\n');
+    const listeners = 'listeners: [{ tls: { certificate: a.crt, nonsense: 1 } }, {}]\n';
+    const file = fixture.write('kms-plugin.yml', `state_dir: state\n${listeners}log: { level: loud }\n`);
     assert.deepEqual(locateService(file), {
       stateDir: fixture.at('state'),
       controlSocket: fixture.at('state/control.sock'),
+      certificateFiles: [fixture.at('a.crt')],
     });
     fixture.write('kms-plugin.yml', 'state_dir: state\ncontrol_socket: c.sock\n');
     assert.equal(locateService(file).controlSocket, fixture.at('c.sock'));

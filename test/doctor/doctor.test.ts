@@ -10,7 +10,7 @@ import { connects } from '../../src/doctor/look/listening.ts';
 import { isLocked } from '../../src/doctor/look/locks.ts';
 import { CHECKS } from '../../src/doctor/registry.ts';
 import { verb } from '../service/processes.ts';
-import { firstFailure, Place } from './place.ts';
+import { firstFailure, Place, timeOf } from './place.ts';
 
 const BUNDLE = path.resolve(import.meta.dirname, '../../dist/kms-plugin.cjs');
 
@@ -83,7 +83,7 @@ describe('doctor while the service runs', () => {
     const diagnosis = place.doctor();
     place.service.child.kill('SIGCONT');
     place.faulty.control({});
-    assert.ok(diagnosis.durationMs < 5_000);
+    assert.ok(diagnosis.durationMs < timeOf(diagnosis));
     assert.equal(firstFailure(diagnosis)?.check, 'socket');
     await place.well();
   });
@@ -126,7 +126,7 @@ describe('doctor while the service is down', () => {
     place.faulty.control({ rules: [{ on: 'C_Initialize', stall: true }] });
     const diagnosis = place.doctor();
     place.faulty.control({});
-    assert.ok(diagnosis.durationMs < 5_000);
+    assert.ok(diagnosis.durationMs < timeOf(diagnosis));
     assert.notEqual(verdictOf(diagnosis, 'token'), 'ok');
   });
 

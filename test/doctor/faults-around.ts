@@ -105,6 +105,8 @@ interface Settings {
   host: string;
   ca: string;
   active: readonly [plugin: boolean, internal: boolean];
+  /** As on the bootstrap instance. */
+  makesCanary: boolean;
 }
 
 /** CredHub's settings as its BOSH job renders them. */
@@ -114,9 +116,10 @@ function credhubSettings(place: Place, change: (settings: Settings) => void = ()
     host: HOST,
     ca: readFileSync(place.at('ca.crt'), 'utf8'),
     active: [true, false],
+    makesCanary: true,
   };
   change(settings);
-  const { endpoint, host: name, ca, active } = settings;
+  const { endpoint, host: name, ca, active, makesCanary } = settings;
   const keyOf = (isActive: boolean, more: object): object => ({ ...(isActive ? { active: true } : {}), ...more });
   const providers = [
     {
@@ -132,7 +135,10 @@ function credhubSettings(place: Place, change: (settings: Settings) => void = ()
     },
   ];
   mkdirSync(place.at('application'), { recursive: true });
-  place.write(place.at('application/encryption.yml'), stringify({ encryption: { providers } }));
+  place.write(
+    place.at('application/encryption.yml'),
+    stringify({ encryption: { key_creation_enabled: makesCanary, providers } }),
+  );
   place.write(place.at('application/server.yml'), stringify({ server: { port: 1 } }));
 }
 

@@ -159,7 +159,7 @@ const sockets: readonly Fault[] = [
   {
     seeded: 'the service killed (kill -9)',
     check: 'socket',
-    names: /credhub\.sock is left over: nobody listens/,
+    names: /credhub\.sock is left over: nobody listens: the service is not running/,
     mend: /start it/,
     seed: (place) => place.kill(),
     undo: (place) => place.start(),
@@ -226,7 +226,7 @@ const inTheProcess: readonly Fault[] = [
   {
     seeded: 'the control socket removed',
     check: 'plugin process',
-    names: /it runs \(serve\.lock is held\), but its control socket is gone/,
+    names: /it runs \(serve\.lock is held by process \d+\), but its control socket is gone/,
     mend: /restart it/,
     seed: (place) => renameSync(place.at('state/control.sock'), place.at('state/aside')),
     undo: (place) => renameSync(place.at('state/aside'), place.at('state/control.sock')),

@@ -8,7 +8,15 @@ import { roundTrip } from '../../src/api/index.ts';
 import { withOwnToken } from '../../src/cli/own-keyring.ts';
 import { loadConfig } from '../../src/config/index.ts';
 import { ControlClient, type StatusReport } from '../../src/control/index.ts';
-import { diagnose, Facts, SURROUNDINGS, type Diagnosis, type Line, type Surroundings } from '../../src/doctor/index.ts';
+import {
+  diagnose,
+  Facts,
+  isSlow,
+  SURROUNDINGS,
+  type Diagnosis,
+  type Line,
+  type Surroundings,
+} from '../../src/doctor/index.ts';
 import { listenerOf, type Raw } from '../config/fixtures.ts';
 import { faultyModule, type FaultyModule } from '../module/index.ts';
 import { makeInstallation, type Installation } from '../service/installation.ts';
@@ -154,7 +162,7 @@ export class Place {
 
   /** The same in this process, where doctor looks elsewhere. */
   doctorAround(around: Partial<Surroundings>): Promise<Diagnosis> {
-    return diagnose(new Facts(this.installation.config, { ...SURROUNDINGS, withOwnToken, ...around }, 4_300));
+    return diagnose(new Facts(this.installation.config, { ...SURROUNDINGS, withOwnToken, ...around }, 4_300, 12_300));
   }
 
   /** Another process, ended with the place at the latest. */
@@ -186,4 +194,9 @@ export class Place {
 /** What an operator reads first. */
 export function firstFailure({ lines }: Diagnosis): Line | undefined {
   return lines.find(({ verdict }) => verdict === 'failure');
+}
+
+/** How long doctor may take, in milliseconds: longer on a host that is slow, as it says itself. */
+export function timeOf({ slowness }: Diagnosis): number {
+  return isSlow(slowness) ? 13_000 : 5_000;
 }

@@ -44,6 +44,25 @@ describe('the last 5 and 60 minutes', () => {
     assert.equal(maxMs, 4_000);
   });
 
+  it('name the keys that failed calls asked for, and bound their number', () => {
+    const { recent, advance } = withClock();
+    const ask = (keyId: string): void =>
+      recent.finished(call({ method: 'Decrypt', status: 'FAILED_PRECONDITION', code: 'KMS-3001', keyId }));
+    for (const keyId of ['a', 'b', 'a']) ask(keyId);
+    advance(MINUTE);
+    ask('b');
+    assert.deepEqual(recent.report().last5.errorCodes, [{ code: 'KMS-3001', count: 4, keyIds: ['a', 'b'] }]);
+    for (let at = 0; at < 1_000; at++) ask(String(at));
+    assert.equal(recent.report().last5.errorCodes[0]?.keyIds?.length, 8);
+  });
+
+  it('count foreign ciphertexts, which CredHub asks about at every start, as no error', () => {
+    const { recent } = withClock();
+    recent.finished(call({ method: 'Decrypt', status: 'INVALID_ARGUMENT', code: 'KMS-4001' }));
+    const { requests, errors, errorCodes, foreign } = recent.report().last60;
+    assert.deepEqual({ requests, errors, errorCodes, foreign }, { requests: 1, errors: 0, errorCodes: [], foreign: 1 });
+  });
+
   it('leave out what needs no HSM', () => {
     const { recent } = withClock();
     for (const method of ['Status', 'Version', 'Check', 'Watch']) recent.finished(call({ method }));

@@ -1,6 +1,6 @@
 /** The audit trail: a file of its own, in a directory that is there. It is opened and made by the service alone. */
 import path from 'node:path';
-import { directoryTrouble, lookAt, trueDirectory } from '../files.ts';
+import { lookAt, trueDirectory, workingDirectoryTrouble } from '../files.ts';
 import type { Sheet } from '../problems.ts';
 import type { FileDraft } from '../schema.ts';
 
@@ -14,7 +14,7 @@ export function checkAudit(draft: FileDraft, sheet: Sheet): void {
     sheet.problem('audit.file', 'is in state_dir, which holds nothing but what the plugin remembers', MEND);
     return;
   }
-  const trouble = directoryTrouble(directory);
+  const trouble = workingDirectoryTrouble(directory);
   if (trouble !== undefined) {
     const mend = "make that directory, with the plugin's user as its owner";
     sheet.problem('audit.file', `is in ${directory}, which ${trouble}`, mend);

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { directoryTrouble, lookAt } from '../files.ts';
+import { lookAt, workingDirectoryTrouble } from '../files.ts';
 import type { Sheet } from '../problems.ts';
 
 /** sun_path has 108 bytes: one ends a path (unix(7)), or begins an abstract name. */
@@ -11,9 +11,9 @@ const TEMPORARY_BYTES = 11;
 export function checkSocketPath(property: string, file: string, sheet: Sheet): void {
   checkLength(property, file, sheet);
   const directory = path.dirname(file);
-  const trouble = directoryTrouble(directory);
+  const trouble = workingDirectoryTrouble(directory);
   if (trouble !== undefined) {
-    const mend = "make the directory, with the plugin's user as its owner";
+    const mend = "make the directory, with the plugin's user as its owner, who may enter it and write there";
     sheet.problem(property, `has no place: its directory ${directory} ${trouble}`, mend);
   }
   checkNoOther(property, file, sheet);

@@ -1,6 +1,6 @@
 /** The state directory and the control socket: the plugin's own, out of reach of those who use a listener. */
 import path from 'node:path';
-import { directoryTrouble, lookAt, trueDirectory } from '../files.ts';
+import { lookAt, trueDirectory, workingDirectoryTrouble } from '../files.ts';
 import type { Sheet } from '../problems.ts';
 import type { FileDraft } from '../schema.ts';
 import { checkLength, checkNoOther, checkSocketPath } from './socket-path.ts';
@@ -27,13 +27,17 @@ export function controlSocketIn(stateDirectory: string): string {
 /** It is made at the start if it is not there; its parent is not. */
 function checkStateDirectory(directory: string, sheet: Sheet): void {
   if (lookAt(directory) !== undefined) {
-    const trouble = directoryTrouble(directory);
+    const trouble = workingDirectoryTrouble(directory);
     if (trouble === undefined) return;
-    sheet.problem('state_dir', `names ${directory}, which ${trouble}`, 'name a directory for the plugin alone');
+    sheet.problem(
+      'state_dir',
+      `names ${directory}, which ${trouble}`,
+      "name a directory of the plugin's user for it alone",
+    );
     return;
   }
   const parent = path.dirname(directory);
-  const trouble = directoryTrouble(parent);
+  const trouble = workingDirectoryTrouble(parent);
   if (trouble === undefined) return;
   const mend = "make that directory, with the plugin's user as its owner";
   sheet.problem('state_dir', `cannot be made at the start: ${parent} ${trouble}`, mend);

@@ -81,7 +81,8 @@ function secretTroubles({ property, file }: SecretFile): Finding[] {
 }
 
 function socketTroubles({ name, file, mode }: SocketFile): Finding[] {
-  if (lookThrough(file)?.isSocket() !== true) return [];
+  const there = lookThrough(file);
+  if (there.kind !== 'there' || !there.stats.isSocket()) return [];
   const found = modeOf(file);
   if ((found & ~mode & 0o777) !== 0) {
     const seen = `${name}: ${file} has mode ${octal(found)} instead of ${octal(mode)}: others can decrypt`;
@@ -101,5 +102,6 @@ function replaceable(file: string): boolean {
 
 /** 0 of what is not there, or cannot be seen. */
 function modeOf(file: string): number {
-  return Number(lookThrough(file)?.mode ?? 0);
+  const seen = lookThrough(file);
+  return seen.kind === 'there' ? seen.stats.mode : 0;
 }

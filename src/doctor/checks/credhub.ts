@@ -3,11 +3,13 @@ import type { Facts } from '../facts.ts';
 import { credhubPorts, credhubProcess, readProviders, type Provider } from '../look/credhub.ts';
 import { shakeHands } from '../look/handshake.ts';
 import { socketName, tcpListens } from '../look/listening.ts';
-import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
+import { after, failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
 import { refusalOf } from './tls.ts';
 
 const HANDSHAKE_MS = 2_000;
 const RESTART = 'restart it (BOSH: monit restart credhub); it does not try again by itself';
+/** One that does not make the canary itself waits so long for the instance that does, in seconds. */
+const CANARY_WAIT = 600;
 const IN_MANIFEST = "in CredHub's manifest, credhub.encryption.providers";
 
 /** CredHub where it is on this machine: its provider's settings against ours, and whether it serves. */
@@ -18,7 +20,7 @@ export const credhub: Check = {
     if (read.kind === 'absent') return [ok('CredHub is not on this machine')];
     if (read.kind === 'trouble') return [unseen(read.why, 'run doctor as root or vcap to have it looked at')];
     const settings = await settingsTroubles(read.providers, facts);
-    return [...settings, ...serving(facts)];
+    return [...settings, ...(await serving(facts, read.makesCanary))];
   },
 };
 
@@ -89,7 +91,7 @@ async function connectionTroubles({ name, endpoint, host, ca }: Provider, facts:
         'add v1beta1 to its apis',
       ),
     ];
-  const seen = await shakeHands(endpoint, host, ca, Math.min(HANDSHAKE_MS, facts.leftMs));
+  const seen = await shakeHands(endpoint, host, ca, facts.patient(HANDSHAKE_MS));
   if (seen.certificate === undefined) return [unseen(`whether it trusts our certificate: ${seen.broken ?? ''}`)];
   const refusal = refusalOf(seen, host);
   if (refusal === undefined) return [];
@@ -100,8 +102,8 @@ function listenerAt(endpoint: string, listeners: readonly ListenerConfig[]): Lis
   return listeners.find((each) => each.endpoint.kind === 'path' && each.endpoint.path === endpoint);
 }
 
-/** A start that failed leaves CredHub's process running, and it serves nothing from then on. */
-function serving(facts: Facts): Finding[] {
+/** A start that failed leaves CredHub's process running, and it serves nothing from then on. One that waits looks the same. */
+async function serving(facts: Facts, makesCanary: boolean | undefined): Promise<Finding[]> {
   const { proc, credhub: directory, credhubStart } = facts.around;
   const process = credhubProcess(proc);
   if (process === undefined)
@@ -110,12 +112,24 @@ function serving(facts: Facts): Finding[] {
   if (silent.length === 0) return [ok(`its process ${process.pid} runs and serves`)];
   const age = process.age(proc);
   const seen = `its process ${process.pid} runs, but nobody listens on port ${silent.join(' and ')}`;
-  if (age !== undefined && age < credhubStart)
-    return [warning(`${seen}: it starts, since ${Math.floor(age)} s`, 'wait and run doctor again')];
+  const service = await facts.service();
+  if (service.kind === 'up' && service.status.calls.waiting > 0) {
+    const { calls, health } = service.status;
+    const why = `${seen}: it waits at its start for this plugin (${calls.waiting} calls wait here: ${health.reason})`;
+    return [warning(why, after('mend what fails above: it goes on by itself then', WAIT))];
+  }
+  const starts = credhubStart * facts.slowness;
+  if (age !== undefined && age < starts) return [warning(`${seen}: it starts, since ${Math.floor(age)} s`, WAIT)];
+  if (makesCanary !== true && age !== undefined && age < starts + CANARY_WAIT) {
+    const why = `${seen}: since ${Math.floor(age)} s it starts, or waits (${CANARY_WAIT} s at most) for the canary that the first instance of CredHub makes`;
+    return [warning(why, `see whether CredHub serves on its first instance; ${WAIT}`)];
+  }
   return [
     failure(
       `${seen}: it is stuck at its start, which failed when it first called the plugin, or another of its parts`,
-      `mend what fails above, then ${RESTART}`,
+      after(`mend what fails above, then ${RESTART}`, `keep its log, which says what failed, then ${RESTART}`),
     ),
   ];
 }
+
+const WAIT = 'wait and run doctor again';

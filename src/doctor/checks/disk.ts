@@ -16,7 +16,9 @@ export const disk: Check = {
   async run(facts) {
     if (facts.place === undefined) return [unseen('the configuration does not say where state_dir is')];
     const { stateDir } = facts.place;
-    if (lookAt(stateDir) === undefined) return [unseen('state_dir is not there')];
+    const there = lookAt(stateDir);
+    if (there.kind === 'absent') return [unseen('state_dir is not there', 'the first start makes it')];
+    if (there.kind === 'hidden') return [unseen(`this user may not look at state_dir (${there.code})`, AS_OWNER)];
     const audit = facts.config?.auditFile;
     return [
       ...(await room(

@@ -1,5 +1,6 @@
 import { request } from 'node:http';
-import { failure, ok, unseen, type Check } from '../types.ts';
+import { AGAIN, seconds } from '../words.ts';
+import { ABOVE, failure, ok, unseen, warning, type Check } from '../types.ts';
 
 const ASK_MS = 1_500;
 
@@ -11,15 +12,18 @@ export const healthPort: Check = {
     if (where === undefined) return [unseen('the configuration is at fault')];
     if (where.port === 0) return [unseen('health.port is 0, any free one', 'set a port')];
     const service = await facts.service();
-    if (service.kind === 'down' || service.kind === 'stuck') return [unseen(service.message)];
+    if (service.kind === 'down' || service.kind === 'stuck' || service.kind === 'slow')
+      return [unseen(service.message)];
     const shown = `${where.address}:${where.port}`;
     const [live, ready] = await Promise.all(
-      ['liveness', 'readiness'].map((what) => ask(where, what, Math.min(ASK_MS, facts.leftMs))),
+      ['liveness', 'readiness'].map((what) => ask(where, what, facts.patient(ASK_MS))),
     );
     if (live?.status === undefined || ready?.status === undefined) {
+      const seen = `${shown} does not answer: ${(live?.status === undefined ? live : ready)?.trouble ?? ''}`;
+      if (facts.isSlow) return [warning(`${seen}; this host is slow`, AGAIN)];
       return [
         failure(
-          `${shown} does not answer: ${live?.trouble ?? ''}`,
+          seen,
           'another program may have had the port when the service started: free it (ss -ltnp), or set health.port',
         ),
       ];
@@ -32,8 +36,7 @@ export const healthPort: Check = {
         ),
       ];
     }
-    if (live.status === 503)
-      return [failure(`liveness: ${live.answer}`, 'restart the service (BOSH: monit restart kms-plugin)')];
+    if (live.status === 503) return [failure(`liveness: ${live.answer}`, ABOVE)];
     if (ready.status === 503)
       return [failure(`readiness: ${ready.answer ?? ''}`, 'mend what fails above; calls fail or wait meanwhile')];
     return [ok(`${shown}: live and ready`)];
@@ -66,7 +69,7 @@ function ask(
         });
       },
     );
-    const timer = setTimeout(() => asked.destroy(new Error(`no answer within ${withinMs / 1000} s`)), withinMs);
+    const timer = setTimeout(() => asked.destroy(new Error(`no answer within ${seconds(withinMs)}`)), withinMs);
     asked.on('error', (error) => {
       clearTimeout(timer);
       resolve({ trouble: error.message });

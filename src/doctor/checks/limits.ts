@@ -24,7 +24,7 @@ export const limits: Check = {
       ...descriptors(plugin, facts.config?.limits),
       ...cores(plugin, 'plugin process'),
       ...(token === undefined ? [] : cores(token, 'token process')),
-      ...memory(plugin, facts.around.cgroup),
+      ...memory(plugin, token, facts.around.cgroup),
     ];
     return findings.length > 0 ? findings : [unseen('nothing is told of the limits', AS_OWNER)];
   },
@@ -57,12 +57,16 @@ function cores(process: Process, what: string): Finding[] {
   ];
 }
 
-function memory(process: Process, cgroup: string): Finding[] {
-  const group = memoryGroup(process, cgroup);
-  if (group === undefined) return [ok('no memory limit is visible')];
+/** The page cache that can be given back is no one's need: the kernel takes it before it ends anything (as kubelet counts). */
+function memory(plugin: Process, token: Process | undefined, cgroup: string): Finding[] {
+  const group = memoryGroup(plugin, cgroup);
+  const own = ownMemory(plugin, token);
+  if (group === undefined)
+    return [ok(own === undefined ? 'no memory limit is visible' : `${own}; no limit is visible`)];
   const { limit, used, killed } = group;
   const mend = 'raise it (BOSH: the property kms-plugin.memory_limit; Kubernetes: resources.limits.memory)';
-  const seen = limit === Infinity ? `${size(used)} of memory, no limit` : `${size(used)} of ${size(limit)} memory`;
+  const all = limit === Infinity ? `${size(used)} of memory, no limit` : `${size(used)} of ${size(limit)} memory`;
+  const seen = own === undefined ? all : `${all} (${own})`;
   const findings =
     used > limit * FULL
       ? [failure(`${seen}: the kernel is about to end it`, mend)]
@@ -74,8 +78,18 @@ function memory(process: Process, cgroup: string): Finding[] {
   return findings;
 }
 
+/** A limit is shared by all that runs in the container: what of it is the plugin's. */
+function ownMemory(plugin: Process, token: Process | undefined): string | undefined {
+  const parts = [
+    { name: 'plugin process', bytes: plugin.residentBytes },
+    { name: 'token process', bytes: token?.residentBytes },
+  ].flatMap(({ name, bytes }) => (bytes === undefined ? [] : [`${name} ${size(bytes)}`]));
+  return parts.length === 0 ? undefined : parts.join(', ');
+}
+
 interface MemoryGroup {
   readonly limit: number;
+  /** Without page cache that can be given back. */
   readonly used: number;
   readonly killed: number;
 }
@@ -92,7 +106,9 @@ function memoryGroup(process: Process, cgroup: string): MemoryGroup | undefined 
     const used = numberIn(path.join(directory, 'memory.current'));
     if (used === undefined) continue;
     const killed = /^oom_kill (\d+)/m.exec(readText(path.join(directory, 'memory.events')) ?? '')?.[1];
-    return { used, limit: numberIn(path.join(directory, 'memory.max')) ?? Infinity, killed: Number(killed ?? 0) };
+    const cache = statIn(directory, 'inactive_file');
+    const limit = numberIn(path.join(directory, 'memory.max')) ?? Infinity;
+    return { used: Math.max(0, used - cache), limit, killed: Number(killed ?? 0) };
   }
   if (v1 === undefined) return undefined;
   for (const directory of [path.join(cgroup, 'memory', v1), path.join(cgroup, 'memory')]) {
@@ -101,7 +117,8 @@ function memoryGroup(process: Process, cgroup: string): MemoryGroup | undefined 
     const limit = numberIn(path.join(directory, 'memory.limit_in_bytes')) ?? Infinity;
     const killed = /^oom_kill (\d+)/m.exec(readText(path.join(directory, 'memory.oom_control')) ?? '')?.[1];
     // Version 1 tells the largest number of pages for "no limit".
-    return { used, limit: limit > 2 ** 60 ? Infinity : limit, killed: Number(killed ?? 0) };
+    const cache = statIn(directory, 'total_inactive_file');
+    return { used: Math.max(0, used - cache), limit: limit > 2 ** 60 ? Infinity : limit, killed: Number(killed ?? 0) };
   }
   return undefined;
 }
@@ -109,4 +126,10 @@ function memoryGroup(process: Process, cgroup: string): MemoryGroup | undefined 
 function numberIn(file: string): number | undefined {
   const text = readText(file)?.trim();
   return text === undefined || !/^\d+$/.test(text) ? undefined : Number(text);
+}
+
+/** A line of memory.stat in bytes; 0 where the kernel does not tell it. */
+function statIn(directory: string, name: string): number {
+  const text = readText(path.join(directory, 'memory.stat')) ?? '';
+  return Number(new RegExp(`^${name} (\\d+)`, 'm').exec(text)?.[1] ?? 0);
 }

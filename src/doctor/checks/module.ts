@@ -16,7 +16,7 @@ export const module: Check = {
     const file = settings.module;
     const wrong = onDisk(file);
     if (wrong !== undefined) return [wrong];
-    const missing = await missingLibraries(file, settings.environment, Math.min(LINKER_MS, facts.leftMs));
+    const missing = await missingLibraries(file, settings.environment, facts.patient(LINKER_MS));
     if (missing !== undefined && missing.length > 0) {
       const mend =
         "install them with the HSM's client software, or name their directory in LD_LIBRARY_PATH under token.environment";

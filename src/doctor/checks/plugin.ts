@@ -1,7 +1,7 @@
 import { versions } from '../../version/index.ts';
 import type { Facts } from '../facts.ts';
-import { failure, ok, warning, type Check, type Finding } from '../types.ts';
-import { age, AS_OWNER, RESTART, START } from '../words.ts';
+import { ABOVE, failure, ok, warning, type Check, type Finding } from '../types.ts';
+import { AGAIN, age, AS_OWNER, letGoOn, RESTART, START } from '../words.ts';
 
 /** The plugin process, asked on its control socket. */
 export const plugin: Check = {
@@ -21,14 +21,11 @@ export const plugin: Check = {
         return version === mine ? [ok(seen)] : [ok(seen), other];
       }
       case 'stuck': {
-        const why = process?.stuck;
         const who = process === undefined ? 'it' : `process ${process.pid}`;
-        const mend =
-          why?.startsWith('is stopped') === true
-            ? `let it go on (kill -CONT ${process?.pid ?? 'PID'}), or ${RESTART}`
-            : `keep its log, then ${RESTART}`;
-        return [failure(`${service.message}: ${who} ${why ?? 'hangs'}`, mend)];
+        return [failure(`${service.message}: ${who} ${process?.stuck ?? 'hangs'}`, letGoOn(process))];
       }
+      case 'slow':
+        return [warning(service.message, AGAIN)];
       case 'forbidden':
         return [failure(service.message, AS_OWNER)];
       case 'down':
@@ -37,7 +34,7 @@ export const plugin: Check = {
         return [
           failure(
             service.message,
-            `another program may listen on the control socket, or another version of this one: ${RESTART}`,
+            `another program may listen on the control socket, or another version of this one: see who does (ss -xlp)`,
           ),
         ];
       case 'nowhere':
@@ -49,5 +46,13 @@ export const plugin: Check = {
 function down(facts: Facts): Finding {
   if (!facts.serveLockHeld)
     return failure('it is not running: nobody listens on the control socket, and serve.lock is free', START);
-  return failure('it runs (serve.lock is held), but its control socket is gone: somebody has removed it', RESTART);
+  const held = `it runs (serve.lock is held${facts.lockHolder === undefined ? '' : ` by process ${facts.lockHolder.pid}`})`;
+  // The kernel still knows the socket of a process that listens, under whatever name it was bound.
+  if (facts.place !== undefined && facts.listenersAt(facts.place.controlSocket).length > 0)
+    return failure(`${held}, but its control socket is gone: somebody has removed it`, RESTART);
+  if (facts.begins) return warning(`${held}, and has only begun`, 'wait a few seconds and run doctor again');
+  return failure(`${held}, but listens nowhere: it begins, ends, or hangs`, {
+    first: ABOVE.first,
+    alone: "run doctor again in half a minute; if it says the same, the plugin's log says what it waits for",
+  });
 }

@@ -1,6 +1,7 @@
 import { RoundTripError } from '../../api/index.ts';
-import { WRONG_VALUE, type Trip } from '../facts.ts';
-import { ABOVE, failure, ok, unseen, type Check, type Finding } from '../types.ts';
+import { WRONG_VALUE, type TokenView, type Trip } from '../facts.ts';
+import { AGAIN } from '../words.ts';
+import { ABOVE, failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
 
 /** One random value through each listener and each of its APIs, as its client would send it. */
 export const roundTrips: Check = {
@@ -9,14 +10,14 @@ export const roundTrips: Check = {
     const trips = await facts.trips();
     if (facts.config === undefined) return [unseen('the configuration is at fault')];
     const service = await facts.service();
-    if (service.kind === 'down' || service.kind === 'stuck') return [unseen(service.message)];
+    if (service.kind === 'down' || service.kind === 'stuck' || service.kind === 'slow')
+      return [unseen(service.message)];
     const view = await facts.token();
-    const reached = view.by !== 'nobody' && view.report.state === 'ready';
-    return trips.map((trip) => examine(trip, reached));
+    return trips.map((trip) => examine(trip, view, facts.isSlow));
   },
 };
 
-function examine({ listener, api, result }: Trip, reached: boolean): Finding {
+function examine({ listener, api, result }: Trip, view: TokenView, slow: boolean): Finding {
   const name = `${listener.name}, ${api}`;
   if (!(result instanceof Error)) {
     const round = (milliseconds: number): number => Math.round(milliseconds * 10) / 10;
@@ -25,12 +26,17 @@ function examine({ listener, api, result }: Trip, reached: boolean): Finding {
   if (!(result instanceof RoundTripError))
     return failure(`${name}: ${result.message}`, 'mend the listener in the configuration');
   if (result.status === 'not called') return unseen(result.message, 'set tls.ca and tls.host to what CredHub has');
-  // gRPC's own account of where the time went is for those who develop it.
-  const message = result.status === 'DEADLINE_EXCEEDED' ? `${result.step}: no answer in time` : result.message;
-  return failure(`${name}: ${message}`, reached ? mendFor(result.status, result.message) : ABOVE);
+  const health = view.by === 'nobody' ? undefined : view.health;
+  if (result.status === 'DEADLINE_EXCEEDED') {
+    // On a patient connection a call waits for the token, or for a key, instead of failing.
+    if (health?.ok === false) return failure(`${name}: ${result.step}: it waits for: ${health.reason}`, ABOVE);
+    if (slow) return warning(`${name}: ${result.step}: no answer in time, on a slow host`, AGAIN);
+    return failure(`${name}: ${result.step}: no answer in time`, mendFor(result));
+  }
+  return failure(`${name}: ${result.message}`, health?.ok === false ? ABOVE : mendFor(result));
 }
 
-function mendFor(status: string, message: string): string {
+function mendFor({ status, message }: RoundTripError): string {
   if (message.includes(WRONG_VALUE)) {
     return "stop clients from writing (stop CredHub): what is written now may be lost; the HSM or its client software gives wrong answers, see its vendor's log";
   }

@@ -1,11 +1,11 @@
 import path from 'node:path';
 import type { ListenerConfig } from '../../config/index.ts';
-import type { Facts } from '../facts.ts';
-import { lookAt } from '../look/files.ts';
+import type { Facts, Service } from '../facts.ts';
+import { barrier, lookAt } from '../look/files.ts';
 import { connects, reached, socketName } from '../look/listening.ts';
 import type { Process } from '../look/processes.ts';
-import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
-import { AS_OWNER, octal, RESTART, START } from '../words.ts';
+import { ABOVE, failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
+import { AGAIN, AS_OWNER, letGoOn, octal, RESTART, START } from '../words.ts';
 
 const CONNECT_MS = 1_000;
 
@@ -32,27 +32,20 @@ async function examine(facts: Facts, listener: ListenerConfig): Promise<Finding[
   const shown = `${name}: ${endpoint.kind === 'path' ? endpoint.path : `unix:///@${endpoint.name}`}`;
   const service = await facts.service();
   if (endpoint.kind === 'path') {
-    const absent = missing(endpoint.path, shown, service.kind === 'up');
+    const absent = missing(endpoint.path, shown, facts, service);
     if (absent !== undefined) return [absent];
   }
   const address = socketName(endpoint);
-  const connected = await connects(address, CONNECT_MS);
-  if (connected !== 'connected') return [notConnected(shown, connected, endpoint.kind === 'abstract')];
+  const connected = await connects(address, facts.patient(CONNECT_MS));
+  if (connected !== 'connected') return [notConnected(shown, connected, facts, endpoint)];
 
   const who = (await reached(facts.around.proc, address, facts.listenersAt(address), CONNECT_MS))?.processes ?? [];
   const plugin = await facts.pluginProcess();
   const [listening] = who;
   if (service.kind === 'stuck') {
     const why = (plugin ?? listening)?.stuck;
-    const seen = `${shown} accepts, but the plugin process ${(plugin ?? listening)?.pid ?? ''} ${why ?? 'does not answer'}: clients wait without end`;
-    return [
-      failure(
-        seen,
-        why?.startsWith('is stopped') === true
-          ? `let it go on (kill -CONT ${(plugin ?? listening)?.pid ?? 'PID'}), or ${RESTART}`
-          : `keep its log, then ${RESTART}`,
-      ),
-    ];
+    const seen = `${shown} accepts, but the plugin process ${(plugin ?? listening)?.pid ?? ''} ${why ?? 'does not answer'}: clients wait`;
+    return [failure(seen, letGoOn(plugin ?? listening))];
   }
   if (listening !== undefined && plugin !== undefined && !who.some(({ pid }) => pid === plugin.pid)) {
     const seen = `${shown}: process ${listening.pid} listens there, which is not the plugin (process ${plugin.pid})`;
@@ -69,44 +62,73 @@ async function examine(facts: Facts, listener: ListenerConfig): Promise<Finding[
 
 const AS_OTHERS = 'a process that this user may not look at';
 
-function missing(file: string, shown: string, up: boolean): Finding | undefined {
+function missing(file: string, shown: string, facts: Facts, service: Service): Finding | undefined {
   const found = lookAt(file);
-  if (found?.isSocket() === true) return undefined;
-  if (found !== undefined) {
+  if (found.kind === 'there') {
+    if (found.stats.isSocket()) return undefined;
     return failure(`${shown} is no socket`, `move it away (mv ${file} ${file}.old), and ${RESTART}`);
   }
+  if (found.kind === 'hidden') return shutOut(file, shown, found.code);
   const directory = path.dirname(file);
-  if (lookAt(directory) === undefined) {
+  if (lookAt(directory).kind === 'absent') {
     return failure(
       `${shown} is not there, nor is its directory`,
       `make ${directory}, owned by the plugin's user, mode 0700, and restart plugin and clients (a container keeps the old one)`,
     );
   }
-  if (up)
+  // The kernel still knows the socket of a process that listens, under whatever name it was bound.
+  if (service.kind === 'up' || facts.listenersAt(file).length > 0)
     return failure(
       `${shown} is not there, though the service runs: somebody has removed it`,
       `${RESTART}; never remove the socket`,
     );
-  return failure(`${shown} is not there: the service is not running`, START);
+  return notListening(`${shown} is not there`, facts);
 }
 
-function notConnected(shown: string, code: string, abstract: boolean): Finding {
+/** Nobody listens: whether a plugin runs all the same is known from the lock that it holds for its life. */
+function notListening(seen: string, facts: Facts): Finding {
+  const { lockHolder } = facts;
+  if (!facts.serveLockHeld) return failure(`${seen}: the service is not running`, START);
+  const who = lockHolder === undefined ? 'a plugin' : `process ${lockHolder.pid}`;
+  if (facts.begins) return warning(`${seen}: ${who} has only begun`, 'wait a few seconds and run doctor again');
+  return failure(`${seen}, though ${who} holds serve.lock: it begins, ends, or hangs`, WAIT);
+}
+
+const WAIT = "run doctor again in half a minute; if it says the same, the plugin's log says what it waits for";
+
+/** A directory on the way that this user cannot enter: nothing is known of what is behind it. */
+function shutOut(file: string, shown: string, code: string): Finding {
+  const self = process.geteuid?.() ?? '?';
+  const found = barrier(file);
+  if (found === undefined) return failure(`${shown} cannot be looked at by user ${self} (${code})`, AS_OWNER);
+  const { directory, stats } = found;
+  const mode = octal(stats.mode);
+  const seen = `${shown}: user ${self} cannot enter ${directory} (${code}; it belongs to user ${stats.uid}, mode ${mode})`;
+  if (stats.uid === self) return failure(seen, `chmod u+rwx ${directory}; the plugin and its clients need it too`);
+  return failure(
+    seen,
+    `${AS_OWNER}; if this is that user, have user ${stats.uid} let it in, or choose another directory`,
+  );
+}
+
+function notConnected(shown: string, code: string, facts: Facts, endpoint: ListenerConfig['endpoint']): Finding {
   switch (code) {
     case 'ECONNREFUSED':
-      if (abstract) return failure(`${shown}: nobody listens`, START);
-      return failure(`${shown} is left over: nobody listens, the service is not running`, START);
+      return notListening(
+        endpoint.kind === 'abstract' ? `${shown}: nobody listens` : `${shown} is left over: nobody listens`,
+        facts,
+      );
     case 'EACCES':
     case 'EPERM':
+      if (endpoint.kind === 'path' && barrier(endpoint.path) !== undefined) return shutOut(endpoint.path, shown, code);
       return failure(
         `${shown}: this user (${process.geteuid?.() ?? '?'}) may not connect`,
         `${AS_OWNER}; a client needs the right to write to the socket and to enter its directory`,
       );
     case 'EAGAIN':
     case 'timeout':
-      return failure(
-        `${shown} takes no more connections: nobody accepts them, the plugin process hangs`,
-        `keep its log, then ${RESTART}`,
-      );
+      if (facts.isSlow) return warning(`${shown} did not accept in time, on a slow host`, AGAIN);
+      return failure(`${shown} takes no more connections: nobody accepts them`, { first: ABOVE.first, alone: AGAIN });
     default:
       return failure(`${shown} cannot be reached: ${code}`, 'see unix(7) and connect(2) for this error');
   }
@@ -114,7 +136,8 @@ function notConnected(shown: string, code: string, abstract: boolean): Finding {
 
 /** A mode that shuts clients out; one that lets others in is a matter of access. */
 function modeTroubles({ mode }: ListenerConfig, file: string, shown: string): Finding[] {
-  const found = Number(lookAt(file)?.mode ?? mode);
+  const seenFile = lookAt(file);
+  const found = seenFile.kind === 'there' ? seenFile.stats.mode : mode;
   if ((mode & ~found & 0o777) === 0) return [];
   const seen = `${shown} has mode ${octal(found)} instead of ${octal(mode)}: clients may be shut out`;
   return [failure(seen, `chmod ${octal(mode)} ${file}, and see who changed it`)];

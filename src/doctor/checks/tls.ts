@@ -28,7 +28,7 @@ async function examine(facts: Facts, listener: ListenerConfig): Promise<Finding[
   }
   const target = addressOf(socketName(endpoint));
   const ca = readFileSync(settings.caFile);
-  const seen = await shakeHands(target, settings.host, ca, Math.min(HANDSHAKE_MS, facts.leftMs));
+  const seen = await shakeHands(target, settings.host, ca, facts.patient(HANDSHAKE_MS));
   if (seen.certificate === undefined) return [broken(name, seen)];
   const refusal = refusalOf(seen, settings.host);
   const outdated = isOutdated(seen, settings);

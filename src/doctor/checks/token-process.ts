@@ -1,9 +1,17 @@
 import { RoundTripError } from '../../api/index.ts';
-import type { Facts } from '../facts.ts';
+import type { Facts, SeenToken } from '../facts.ts';
+import { AGAIN } from '../words.ts';
 import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
 
 /** A start within this time counts as recent, in milliseconds. */
 const RECENT_MS = 3_600_000;
+
+/** A token process that the plugin says has not answered is at least so old, in milliseconds. */
+const HUNG_MS = 6_000;
+const HANGS = failure(
+  'it lives, but no call comes back from the PKCS#11 module: it hangs in the HSM, the network to it, or the client library',
+  "look at the HSM and the vendor's client log; the plugin ends the process by itself after 30 s or twice token.vendor_timeout and tries again",
+);
 
 /** The process that holds the vendor's module: alive, answering, not restarted lately. */
 export const tokenProcess: Check = {
@@ -13,18 +21,19 @@ export const tokenProcess: Check = {
     if (view.by === 'nobody') return [unseen(view.why)];
     const { report } = view;
     const { pid, restarts, replaced, lastRestart } = report.process;
+    const child = view.by === 'service' ? await facts.tokenProcess() : undefined;
+    if (child?.stuck !== undefined)
+      return [failure(`process ${pid ?? ''} ${child.stuck}`, 'end it (kill -9): the plugin starts a successor')];
     if (report.stage === 'token process') {
-      const hangs = /has not answered|hangs/.test(report.reason);
-      const mend = hangs
-        ? "look at the HSM, the network to it and the vendor's client log; the plugin ends the process by itself after token.vendor_timeout and tries again"
-        : "the vendor's module ends the process: look for its words in the plugin's log, update or replace the HSM's client software";
+      // One that crashes has a successor at once; one that hangs grows old.
+      const age = child?.age(facts.around.proc);
+      if (age !== undefined && age * 1_000 >= HUNG_MS) return [HANGS];
+      const mend =
+        "the vendor's module ends the process: look for its words in the plugin's log, update or replace the HSM's client software";
       return [failure(report.reason, mend)];
     }
     if (view.by === 'doctor') return [ok("the service is down; doctor's own token process starts and answers")];
-    const stuck = (await facts.tokenProcess())?.stuck;
-    if (stuck !== undefined)
-      return [failure(`process ${pid ?? ''} ${stuck}`, 'end it (kill -9): the plugin starts a successor')];
-    const silent = report.state === 'ready' ? await hungCall(facts) : undefined;
+    const silent = report.state === 'ready' ? await hungCall(facts, view) : undefined;
     if (silent !== undefined) return [silent];
     const onPurpose = replaced === 0 ? '' : `, ${replaced} replaced on purpose while the token was away`;
     return [
@@ -34,15 +43,18 @@ export const tokenProcess: Check = {
   },
 };
 
-/** A value that does not come back while the token counts as ready: native code hangs, though the process still beats. */
-async function hungCall(facts: Facts): Promise<Finding | undefined> {
+/**
+ * A value that does not come back, though token and key count as ready: native code hangs, while the process still beats.
+ * Where they are not ready by now the call waited for that, and where the HSM gave a good answer meanwhile it does not hang.
+ */
+async function hungCall(facts: Facts, { report, health }: SeenToken): Promise<Finding | undefined> {
   const trips = await facts.trips();
   const late = trips.filter(({ result }) => result instanceof RoundTripError && result.status === 'DEADLINE_EXCEEDED');
-  if (late.length === 0 || late.length < trips.length) return undefined;
-  return failure(
-    'it lives, but no call comes back from the PKCS#11 module: it hangs in the HSM, the network to it, or the client library',
-    "look at the HSM and the vendor's client log; the plugin ends the process by itself after 30 s or twice token.vendor_timeout and tries again",
-  );
+  if (late.length === 0 || late.length < trips.length || !health.ok) return undefined;
+  const began = facts.around.now().getTime() - (performance.now() - facts.began);
+  if (report.lastGood !== undefined && Date.parse(report.lastGood) >= began) return undefined;
+  if (facts.isSlow) return warning('no call came back in time, on a slow host: that proves nothing', AGAIN);
+  return HANGS;
 }
 
 function recently(restarts: number, lastRestart: string | undefined, facts: Facts): Finding[] {

@@ -17,7 +17,13 @@ export interface Provider {
 export type Providers =
   | { readonly kind: 'absent' }
   | { readonly kind: 'trouble'; readonly why: string }
-  | { readonly kind: 'known'; readonly file: string; readonly providers: readonly Provider[] };
+  | {
+      readonly kind: 'known';
+      readonly file: string;
+      readonly providers: readonly Provider[];
+      /** Whether this instance makes a canary that is missing (its job: the bootstrap instance); the others wait for it. */
+      readonly makesCanary: boolean | undefined;
+    };
 
 type Loose = Readonly<Record<string, unknown>>;
 
@@ -25,10 +31,14 @@ type Loose = Readonly<Record<string, unknown>>;
 export function readProviders(directory: string): Providers {
   const file = path.join(directory, 'encryption.yml');
   try {
-    const root = parse(readFileSync(file, 'utf8')) as { encryption?: { providers?: unknown } } | null;
+    const root = parse(readFileSync(file, 'utf8')) as {
+      encryption?: { providers?: unknown; key_creation_enabled?: unknown };
+    } | null;
     const providers = root?.encryption?.providers;
+    const creates = root?.encryption?.key_creation_enabled;
     if (!Array.isArray(providers)) return { kind: 'trouble', why: `${file} lists no providers` };
-    return { kind: 'known', file, providers: (providers as Loose[]).map(provider) };
+    const makesCanary = typeof creates === 'boolean' ? creates : undefined;
+    return { kind: 'known', file, providers: (providers as Loose[]).map(provider), makesCanary };
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') return { kind: 'absent' };

@@ -1,5 +1,6 @@
 import { connect as connectTls, type PeerCertificate } from 'node:tls';
 import { createConnection } from 'node:net';
+import { seconds } from '../words.ts';
 
 /** How a client that trusts one CA alone and expects one name sees the server behind a socket. */
 export interface Handshake {
@@ -26,7 +27,7 @@ export function shakeHands(
       raw.destroy();
       resolve({ certificate: undefined, protocol: undefined, refused: undefined, broken: undefined, ...result });
     };
-    const timer = setTimeout(() => end({ broken: `no answer within ${withinMs / 1000} s` }), withinMs);
+    const timer = setTimeout(() => end({ broken: `no answer within ${seconds(withinMs)}` }), withinMs);
     raw.on('error', (error) => end({ broken: error.message }));
     try {
       const socket = connectTls(

@@ -37,12 +37,23 @@ export class Process {
     return effective === undefined ? undefined : Number(effective);
   }
 
+  /** By SIGSTOP, or by a debugger. */
+  get isStopped(): boolean {
+    return /^t/i.test(this.field('State') ?? '');
+  }
+
   /** Why it cannot answer, if the kernel knows: stopped, or waiting in the kernel for a disk or a driver. */
   get stuck(): string | undefined {
     const state = this.field('State')?.charAt(0);
-    if (state === 'T' || state === 't') return 'is stopped (SIGSTOP, or a debugger)';
+    if (this.isStopped) return 'is stopped (SIGSTOP, or a debugger)';
     if (state === 'Z') return 'has ended and is a zombie';
     return state === 'D' ? 'waits in the kernel, for a disk or a driver' : undefined;
+  }
+
+  /** Resident memory, as ps(1) shows it. */
+  get residentBytes(): number | undefined {
+    const kilobytes = this.field('VmRSS')?.split(' ')[0];
+    return kilobytes === undefined ? undefined : Number(kilobytes) * 1024;
   }
 
   get arguments(): readonly string[] {
@@ -56,6 +67,13 @@ export class Process {
     const uptime = Number(readText(path.join(proc, 'uptime'))?.split(' ')[0]);
     const TICKS = 100;
     return Number.isFinite(started) && Number.isFinite(uptime) ? uptime - started / TICKS : undefined;
+  }
+
+  /** What the kernel's scheduler gave its main thread since its start: milliseconds on a processor, and waiting for one. */
+  get scheduled(): { readonly ranMs: number; readonly waitedMs: number } | undefined {
+    const [ran, waited] = (this.read('schedstat') ?? '').trim().split(' ').map(Number);
+    if (ran === undefined || waited === undefined || Number.isNaN(ran + waited)) return undefined;
+    return { ranMs: ran / 1e6, waitedMs: waited / 1e6 };
   }
 
   /** Soft limit by its name in /proc/PID/limits; Infinity for unlimited. */

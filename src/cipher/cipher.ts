@@ -1,20 +1,23 @@
 import type { Call } from '../call/index.ts';
 import type { SchemeConfig } from '../config/index.ts';
 import { KmsError } from '../errors/index.ts';
-import type { Token } from '../token/index.ts';
+import type { Token, TokenScheme } from '../token/index.ts';
 import { CurrentDataKey, type NewDataKey } from './current-data-key.ts';
 import { DataKeyCache } from './data-key-cache.ts';
 import {
+  changedValue,
   dataKeyAssociatedData,
   DATA_KEY_BYTES,
+  fingerprint,
   newDataKey,
   openValue,
   sealedDataKey,
   sealedPart,
   sealValue,
+  type EnvelopeBody,
   type SealedDataKey,
 } from './data-key.ts';
-import { makeHeader, malformed, sealedBytes } from './header.ts';
+import { makeHeader, sealedBytes } from './header.ts';
 import { IvGuard } from './iv-guard.ts';
 import type { ParsedCiphertext } from './parse.ts';
 import type { SealingKey } from './sealing-key.ts';
@@ -35,17 +38,14 @@ export interface DataKeyReport {
  */
 export class Cipher {
   readonly #token: Token;
-  /** Told of every IV that this side chose under an HSM's key. */
-  readonly #onIv: (keyId: string) => void;
   readonly #guard = new IvGuard();
   readonly #cache = new DataKeyCache();
   readonly #current = new CurrentDataKey((key, call) => this.#makeProvenDataKey(key, call));
   #scheme: SchemeConfig;
   #dataKeysMade = 0;
 
-  constructor(token: Token, scheme: SchemeConfig, onIv: (keyId: string) => void) {
+  constructor(token: Token, scheme: SchemeConfig) {
     this.#token = token;
-    this.#onIv = onIv;
     this.#scheme = scheme;
     this.configure(scheme);
   }
@@ -94,16 +94,17 @@ export class Cipher {
   }
 
   /** @returns the plaintext of what `parseCiphertext` took apart; the caller zeroes it. */
-  open(parsed: ParsedCiphertext, call: Call): Promise<Buffer> {
+  async open(parsed: ParsedCiphertext, call: Call): Promise<Buffer> {
     const { scheme, keyId, header, body, envelope } = parsed;
     if (scheme !== 4) return this.#token.open(keyId, scheme, header, body, call);
     if (envelope === undefined) throw new TypeError('a ciphertext of scheme 4 was not taken apart');
-    return this.#cache.use(
+    const opened = await this.#cache.use(
       envelope.dataKey,
       call,
       (shared) => this.#openDataKey(envelope.dataKey, shared),
       (dataKey) => openValue(dataKey, envelope),
     );
+    return opened.value ?? this.#judgeValue(envelope, opened.misfit, call);
   }
 
   /** Keeps no data key of another key than these ids. */
@@ -135,7 +136,6 @@ export class Cipher {
     const body = await this.#token.seal(keyId, scheme, associatedData, plaintext, call);
     if (body.length !== sealedBytes(scheme, plaintext.length)) throw nonsense(keyId, 'a ciphertext of a wrong length');
     if (ivBy === 'hsm') this.#guard.check(keyId, scheme, body);
-    else this.#onIv(keyId);
     return body;
   }
 
@@ -174,14 +174,44 @@ export class Cipher {
     }
   }
 
-  async #openDataKey(dataKey: SealedDataKey, call: Call): Promise<Buffer> {
+  #openDataKey(dataKey: SealedDataKey, call: Call): Promise<Buffer> {
+    return this.#askForDataKey(dataKey, (...request) => this.#token.open(...request, call));
+  }
+
+  /**
+   * A value's tag is wrong under the data key that the HSM gave. Any answer of an HSM may be wrong, this one as well: the value
+   * was changed only if the data key opens to the same bytes again and again.
+   * @param misfit - fingerprint of the data key that did not fit.
+   */
+  async #judgeValue(envelope: EnvelopeBody, misfit: string, call: Call): Promise<Buffer> {
+    const { dataKey: sealed } = envelope;
+    const dataKey = await this.#askForDataKey(sealed, (...request) => this.#token.openSurely(...request, call));
+    try {
+      const value = openValue(dataKey, envelope);
+      if (value !== undefined) {
+        this.#cache.put(sealed, dataKey);
+        return value;
+      }
+      if (fingerprint(dataKey) === misfit) throw changedValue();
+    } finally {
+      dataKey.fill(0);
+    }
+    throw new KmsError(
+      'token-away',
+      `the HSM opened a data key under key ${sealed.keyId} to other bytes than before; what it says of a ciphertext is not believed. Look at the HSM`,
+      { keyId: sealed.keyId },
+    );
+  }
+
+  async #askForDataKey(
+    dataKey: SealedDataKey,
+    ask: (keyId: string, scheme: TokenScheme, associatedData: Buffer, body: Buffer) => Promise<Buffer>,
+  ): Promise<Buffer> {
     const { keyId, innerScheme } = dataKey;
-    const associatedData = dataKeyAssociatedData(keyId, innerScheme);
-    const opened = await this.#token.open(keyId, innerScheme, associatedData, sealedPart(dataKey), call);
+    const opened = await ask(keyId, innerScheme, dataKeyAssociatedData(keyId, innerScheme), sealedPart(dataKey));
     if (opened.length === DATA_KEY_BYTES) return opened;
     opened.fill(0);
-    // Only under scheme 3 may the length be the ciphertext's: GCM takes and gives the same number of bytes.
-    if (innerScheme === 3) throw malformed(`its data key does not have ${DATA_KEY_BYTES} bytes`);
+    // Its tag or MAC was right, so it is what the HSM was given.
     throw nonsense(keyId, 'a data key of a wrong length');
   }
 }

@@ -1,5 +1,5 @@
 import type { Call } from '../call/index.ts';
-import type { SealedDataKey } from './data-key.ts';
+import { fingerprint, type SealedDataKey } from './data-key.ts';
 import { SharedWork } from './shared-work.ts';
 
 interface Entry {
@@ -58,35 +58,37 @@ export class DataKeyCache {
 
   /**
    * Runs `use` with the opened data key, at once on a hit. `use` must not keep it: it is zeroed some time after. A kept
-   * data key with which `use` fails is opened anew: that a value was changed must be proven, and memory may be damaged.
+   * data key that does not fit (`use` returns undefined) is opened again, since memory may be damaged; one that does not fit
+   * then is not kept, since the HSM may have given wrong bytes.
    * @param open - asks the HSM; its buffer is taken over.
+   * @returns what `use` made of it, or the fingerprint of the data key that did not fit.
    */
   async use<T>(
     sealed: SealedDataKey,
     call: Call,
     open: (call: Call) => Promise<Buffer>,
-    use: (dataKey: Buffer) => T,
-  ): Promise<T> {
+    use: (dataKey: Buffer) => T | undefined,
+  ): Promise<{ readonly value: T; readonly misfit?: never } | { readonly value?: never; readonly misfit: string }> {
     const name = nameOf(sealed);
     const hit = this.#live(name);
     if (hit !== undefined) {
-      try {
-        const result = use(hit.dataKey);
+      const value = use(hit.dataKey);
+      if (value !== undefined) {
         this.hits++;
-        return result;
-      } catch {
-        // Judged below.
+        return { value };
       }
     }
     this.misses++;
     const dataKey = await this.#opening.join(name, call, async (shared) => {
       const opened = await open(shared);
-      this.put(sealed, opened);
       // Everybody who waits uses it in this turn of the event loop.
       setImmediate(() => opened.fill(0));
       return opened;
     });
-    return use(dataKey);
+    const value = use(dataKey);
+    if (value === undefined) return { misfit: fingerprint(dataKey) };
+    this.put(sealed, dataKey);
+    return { value };
   }
 
   /** Keeps a copy of a data key that was just made: what was written now can be read while the HSM is away. */

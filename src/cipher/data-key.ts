@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, randomBytes, randomFillSync } from 'node:crypto';
+import { createCipheriv, createDecipheriv, hash, randomBytes, randomFillSync } from 'node:crypto';
 import { KmsError } from '../errors/index.ts';
 import type { TokenScheme } from '../token/index.ts';
 import { HEADER_BYTES, makeHeader, malformed, sealedBytes } from './header.ts';
@@ -84,8 +84,11 @@ export function parseEnvelope(keyId: string, ciphertext: Buffer): EnvelopeBody {
   };
 }
 
-/** @returns the plaintext; the caller zeroes it. Throws KmsError 'not-authentic'. */
-export function openValue(dataKey: Buffer, { dataKey: { prefix }, iv, ciphertext, tag }: EnvelopeBody): Buffer {
+/** @returns the plaintext, which the caller zeroes; undefined when the value's tag is wrong under this data key. */
+export function openValue(
+  dataKey: Buffer,
+  { dataKey: { prefix }, iv, ciphertext, tag }: EnvelopeBody,
+): Buffer | undefined {
   const decipher = withoutStackTraces(() => createDecipheriv(ALGORITHM, dataKey, iv, TAG));
   decipher.setAAD(prefix);
   decipher.setAuthTag(tag);
@@ -95,12 +98,16 @@ export function openValue(dataKey: Buffer, { dataKey: { prefix }, iv, ciphertext
     return plaintext;
   } catch {
     plaintext.fill(0);
-    throw new KmsError(
-      'not-authentic',
-      'the ciphertext or its header was changed: its tag is wrong under its own data key',
-    );
+    return undefined;
   }
 }
+
+/** The value's tag is wrong, and its data key is the one that the HSM was given. */
+export const changedValue = (): KmsError =>
+  new KmsError('not-authentic', 'the ciphertext or its header was changed: its tag is wrong under its own data key');
+
+/** Tells data keys apart without keeping them. */
+export const fingerprint = (dataKey: Buffer): string => hash('sha256', dataKey, 'hex');
 
 /**
  * Node 24 finds out that a Buffer is no KeyObject by exceptions that it throws and catches: their stack traces cost more

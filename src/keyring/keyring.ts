@@ -43,9 +43,10 @@ export class HsmKeyring implements Keyring {
   constructor(options: KeyringOptions) {
     this.#token = options.token;
     this.#log = options.log;
-    this.#cipher = new Cipher(options.token, options.config.scheme, (keyId) => this.#ivs.add(keyId, 1));
+    this.#cipher = new Cipher(options.token, options.config.scheme);
     this.#memory = new KeyMemory(options.stateDir, options.log);
     this.#ivs = new IvCounts(options.stateDir, options.log);
+    options.token.onIvs((keyId, ivs) => this.#ivs.add(keyId, ivs));
     this.#search = new SearchAgain((call) => this.#find(call));
     this.#maker = new KeyMaker(options.token, this.#memory, () => this.#queries());
     this.#missing = new MissingKeys({

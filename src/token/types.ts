@@ -61,6 +61,13 @@ export interface Token {
   seal(keyId: string, scheme: TokenScheme, associatedData: Buffer, plaintext: Buffer, call: Call): Promise<Buffer>;
   /** The reverse. Throws 'not-authentic' only when that is proven. */
   open(keyId: string, scheme: TokenScheme, associatedData: Buffer, body: Buffer, call: Call): Promise<Buffer>;
+  /**
+   * Opens a data key under which a value's tag is wrong: many times, on two sessions, between known answers. Throws like
+   * `open`, and 'unproven' where it cannot be known whether the token or the value is at fault.
+   */
+  openSurely(keyId: string, scheme: TokenScheme, associatedData: Buffer, body: Buffer, call: Call): Promise<Buffer>;
+  /** Calls back with the IVs that this side chose under a key, whatever for; never fewer than there were. */
+  onIvs(listener: (keyId: string, ivs: number) => void): void;
   /** Searches the token for listed keys, now. */
   find(queries: readonly KeyQuery[], call: Call): Promise<readonly TokenKey[]>;
   /** Makes a key with attributes that keep it inside; finds it again. The caller has checked that none exists. */

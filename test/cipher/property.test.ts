@@ -13,7 +13,7 @@ const keyId = newKeyId();
 const token = new FakeToken({ [keyId]: { aes: randomBytes(32), mac: randomBytes(32) } });
 const SCHEMES: readonly SchemeConfig[] = [DIRECT, envelope(), envelope({ dataKey: 'per-value', cacheSize: 3 })];
 
-const cipherFor = (scheme: SchemeConfig): Cipher => new Cipher(token.asToken(), scheme, () => undefined);
+const cipherFor = (scheme: SchemeConfig): Cipher => new Cipher(token.asToken(), scheme);
 const values = fc.uint8Array({ maxLength: 3000 }).map((bytes) => Buffer.from(bytes));
 const tokenSchemes = fc.constantFrom(1, 2, 3);
 

@@ -10,7 +10,7 @@ import { tokenOfVectors, unhex, VECTORS } from './support/vectors.ts';
 describe('every vector', () => {
   for (const scheme of [DIRECT, envelope(), envelope({ dataKey: 'per-value', cacheTtlMs: 0 })]) {
     test(`opens with scheme ${scheme.name} ${scheme.envelope?.dataKey ?? ''}`, async () => {
-      const cipher = new Cipher(tokenOfVectors().asToken(), scheme, () => undefined);
+      const cipher = new Cipher(tokenOfVectors().asToken(), scheme);
       assert.ok(VECTORS.vectors.length >= 32);
       for (const { name, ciphertext, plaintext } of VECTORS.vectors) {
         // Twice: the second time a data key comes out of the cache, where there is one.
@@ -31,7 +31,7 @@ describe('every vector', () => {
       assert.ok(body !== undefined && inner !== undefined);
       assert.equal(body.dataKey.innerScheme, inner, name);
       assert.equal(body.iv.toString('hex'), iv, name);
-      assert.equal(openValue(unhex(dataKey), body).toString('hex'), plaintext, name);
+      assert.equal(openValue(unhex(dataKey), body)?.toString('hex'), plaintext, name);
       assert.ok(body.dataKey.prefix.subarray(0, 27).equals(dataKeyAssociatedData(keyId, inner)), name);
       assert.equal(sealedPart(body.dataKey).length, { 1: 60, 2: 64, 3: 96 }[inner], name);
     }
@@ -45,7 +45,7 @@ describe('every refused ciphertext', () => {
   for (const { name, ciphertext, status, needs_key: needsKey = false } of VECTORS.refused) {
     if (needsKey) {
       test(`is refused by its key: ${name}`, async () => {
-        const cipher = new Cipher(tokenOfVectors().asToken(), envelope(), () => undefined);
+        const cipher = new Cipher(tokenOfVectors().asToken(), envelope());
         const parsed = parseCiphertext(unhex(ciphertext));
         await assert.rejects(cipher.open(parsed, callFor()), (error) => {
           assert.ok(error instanceof KmsError);

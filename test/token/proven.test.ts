@@ -133,9 +133,11 @@ describe('a damaged ciphertext', () => {
       const error = await assertFails(host.decrypt(forged), 'token-away');
       assert.equal(error.status, 'UNAVAILABLE');
       const kinds: string[] = [];
-      while (kinds.at(-1) !== 'not-authentic' && kinds.length < 10)
+      while (kinds.at(-1) !== 'not-authentic' && kinds.length < 50) {
+        await sleep(500);
         kinds.push((await failure(host.decrypt(forged))).kind);
-      t.diagnostic(`token-away, ${kinds.join(', ')}: proven after ${Math.round(performance.now() - began)} ms`);
+      }
+      t.diagnostic(`${kinds.length} more: proven after ${Math.round(performance.now() - began)} ms`);
       assert.equal(kinds.at(-1), 'not-authentic');
       assert.equal(succeeded(), 1);
     });

@@ -109,7 +109,7 @@ describe('frames', () => {
       [4, 0],
       [4, 2],
       [5, 0],
-      [5, 6],
+      [5, 7],
       [5, 0x83],
     ] as const) {
       const header = encodeHeader(FrameType.probe, 1, 0);

@@ -8,6 +8,7 @@ import {
   encodeJson,
   type AliveEvent,
   type FailedAnswer,
+  type IvEvent,
   type OpenRequest,
   type StateEvent,
 } from '../wire/messages.ts';
@@ -70,6 +71,8 @@ export class Supervisor {
   #respawn: NodeJS.Timeout | undefined;
   queries: readonly KeyQuery[] = [];
   keys: readonly TokenKey[] = [];
+  /** Told of IVs of ours that were used, by key id. */
+  onIvs: (keyId: string, ivs: number) => void = () => undefined;
 
   constructor(options: TokenOptions, gate: AvailabilityGate) {
     this.#options = options;
@@ -174,8 +177,9 @@ export class Supervisor {
     const now = performance.now();
     this.#hangs.heard(awakeMs());
     if (frame.type === FrameType.event) {
-      const event = decodeJson(frame.payload) as StateEvent | AliveEvent;
+      const event = decodeJson(frame.payload) as StateEvent | AliveEvent | IvEvent;
       if ('alive' in event) this.#alive(event);
+      else if ('ivs' in event) for (const [keyId, ivs] of Object.entries(event.ivs)) this.onIvs(keyId, ivs);
       else this.#stateEvent(event);
       return;
     }

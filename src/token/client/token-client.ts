@@ -15,8 +15,10 @@ import { Suspects } from './suspects.ts';
 const RESEND_MIN_MS = 10;
 const RESEND_MAX_MS = 200;
 
+type CryptoType = typeof FrameType.encrypt | typeof FrameType.decrypt | typeof FrameType.openSurely;
+
 interface Request {
-  readonly type: typeof FrameType.encrypt | typeof FrameType.decrypt | typeof FrameType.probe | typeof FrameType.keys;
+  readonly type: CryptoType | typeof FrameType.probe | typeof FrameType.keys;
   readonly parts: readonly Buffer[];
   /** For the log when it crashes the module; nothing secret. */
   readonly keyId?: string;
@@ -57,6 +59,14 @@ export class TokenClient implements Token {
 
   open(keyId: string, scheme: TokenScheme, associatedData: Buffer, body: Buffer, call: Call): Promise<Buffer> {
     return this.#crypto(FrameType.decrypt, keyId, scheme, associatedData, body, call);
+  }
+
+  openSurely(keyId: string, scheme: TokenScheme, associatedData: Buffer, body: Buffer, call: Call): Promise<Buffer> {
+    return this.#crypto(FrameType.openSurely, keyId, scheme, associatedData, body, call);
+  }
+
+  onIvs(listener: (keyId: string, ivs: number) => void): void {
+    this.#supervisor.onIvs = listener;
   }
 
   async find(queries: readonly KeyQuery[], call: Call): Promise<readonly TokenKey[]> {
@@ -107,7 +117,7 @@ export class TokenClient implements Token {
   }
 
   #crypto(
-    type: typeof FrameType.encrypt | typeof FrameType.decrypt,
+    type: CryptoType,
     keyId: string,
     scheme: TokenScheme,
     associatedData: Buffer,
@@ -155,7 +165,14 @@ export class TokenClient implements Token {
   }
 
   #send(request: Request, call: Call): Promise<Outcome> {
+    if (request.type === FrameType.encrypt && request.keyId !== undefined) this.#countIv(request.keyId);
     return this.#supervisor.send(request.type, request.parts, call.signal);
+  }
+
+  /** Each sending takes an IV, also one that nobody waits for any more or that ends with its process. */
+  #countIv(keyId: string): void {
+    const key = this.#supervisor.keys.find(({ ids }) => ids.some(({ id }) => id === keyId));
+    if (key?.ivBy === 'caller') this.#supervisor.onIvs(keyId, 1);
   }
 
   #sendAlone(request: Request, call: Call): Promise<Outcome> {
@@ -183,6 +200,7 @@ export class TokenClient implements Token {
 const OPERATIONS: Readonly<Record<Request['type'], string>> = {
   [FrameType.encrypt]: 'encrypt',
   [FrameType.decrypt]: 'decrypt',
+  [FrameType.openSurely]: 'decrypt',
   [FrameType.probe]: 'probe',
   [FrameType.keys]: 'keys',
 };

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { KeyQuery, TokenKey, TokenStage, TokenState } from '../types.ts';
 import { CkrError, Pkcs11Module, type TokenFacts } from '../pkcs11/module.ts';
 import type { AliveEvent, CryptoRequest, OpenRequest, StateEvent } from '../wire/messages.ts';
+import { IvTally } from './iv-tally.ts';
 import { LoginError, logIn, outsideLogins } from './login.ts';
 import { OperationError } from './operation-error.ts';
 import { Operations } from './operations.ts';
@@ -34,6 +35,8 @@ export class Engine {
   readonly #settings: OpenRequest;
   readonly #events: EngineEvents;
   readonly #pinWatch: PinWatch | undefined;
+  /** IVs of ours beyond one for each request to encrypt. */
+  readonly ivs = new IvTally();
   #module: Pkcs11Module | undefined;
   #queries: readonly KeyQuery[];
   #partition: Partition | undefined;
@@ -77,6 +80,11 @@ export class Engine {
   /** Throws OperationError. */
   async open(request: CryptoRequest): Promise<Buffer> {
     return this.#guard((operations) => operations.open(request)).finally(() => request.data.fill(0));
+  }
+
+  /** Opens it many times, on two sessions. Throws OperationError. The request's data is zeroed. */
+  async openSurely(request: CryptoRequest): Promise<Buffer> {
+    return this.#guard((operations) => operations.openSurely(request)).finally(() => request.data.fill(0));
   }
 
   /** Throws OperationError. */
@@ -154,7 +162,10 @@ export class Engine {
       return await work(operations, partition);
     } catch (thrown) {
       const error = asOperationError(thrown, partition.token.label);
-      if (error instanceof OperationError && error.lost && partition === this.#partition) await this.#doubt(error);
+      if (error instanceof OperationError && error.lost) {
+        operations.distrust();
+        if (partition === this.#partition) await this.#doubt(error);
+      }
       throw error;
     } finally {
       this.#inside--;
@@ -227,9 +238,10 @@ export class Engine {
           if (warning !== undefined) this.#notes.push(warning);
         },
         this.#queries,
+        this.ivs,
       );
       this.#partition = partition;
-      this.#operations = new Operations(partition, this.#afterLoss);
+      this.#operations = new Operations(partition, { afterLoss: this.#afterLoss, ivs: this.ivs });
       this.#afterLoss = true;
       this.#setState('ready', 'ok');
       return undefined;

@@ -17,6 +17,14 @@ export interface KnownAnswer {
   readonly body: Buffer;
 }
 
+/** A key with the profile that seals under it, and who counts the IVs of ours that it takes. */
+export interface Sealing {
+  readonly profile: Profile;
+  readonly key: KeyHandles;
+  /** Told of every IV that this side chooses, before the token is given it. */
+  readonly countIv: () => void;
+}
+
 /**
  * Has the token seal a random value of so many bytes.
  * @param dataBytes - length of its associated data, a header's by default.
@@ -24,13 +32,13 @@ export interface KnownAnswer {
  */
 export async function makeKnownAnswer(
   session: Session,
-  profile: Profile,
-  key: KeyHandles,
+  { profile, key, countIv }: Sealing,
   bytes: number,
   dataBytes = HEADER_BYTES,
 ): Promise<KnownAnswer> {
   const value = randomBytes(bytes);
   const associatedData = Buffer.alloc(dataBytes, DATA_TEXT);
+  if (profile.ivBy === 'caller') countIv();
   return {
     scheme: profile.scheme,
     associatedData,

@@ -7,6 +7,7 @@ import {
   encodeJson,
   type AliveEvent,
   type FailedAnswer,
+  type IvEvent,
   type KeysAnswer,
   type KeysRequest,
   type OpenRequest,
@@ -17,7 +18,7 @@ import { watchParent } from './watchdog.ts';
 
 /**
  * The token process: the only one that loads the vendor's module and reads the PIN. It serves one socketpair, its file
- * descriptor 3, and ends with it. The plugin process, which strangers' bytes reach, is treated as hostile: five kinds of
+ * descriptor 3, and ends with it. The plugin process, which strangers' bytes reach, is treated as hostile: six kinds of
  * request, bounded, and none that hands out a key or the PIN.
  */
 const CHANNEL_FD = 3;
@@ -72,22 +73,32 @@ class TokenProcess {
     switch (frame.type) {
       case FrameType.encrypt: {
         const body = await engine.seal(decodeCryptoRequest(frame.payload));
+        this.#countIvs();
         this.#channel.send(FrameType.ok, frame.id, [body]);
         return;
       }
       case FrameType.decrypt: {
         const plaintext = await engine.open(decodeCryptoRequest(frame.payload));
+        this.#countIvs();
+        this.#channel.send(FrameType.ok, frame.id, [plaintext], () => plaintext.fill(0));
+        return;
+      }
+      case FrameType.openSurely: {
+        const plaintext = await engine.openSurely(decodeCryptoRequest(frame.payload));
+        this.#countIvs();
         this.#channel.send(FrameType.ok, frame.id, [plaintext], () => plaintext.fill(0));
         return;
       }
       case FrameType.probe:
         await engine.probe();
+        this.#countIvs();
         this.#channel.send(FrameType.ok, frame.id, []);
         return;
       case FrameType.keys: {
         const request = decodeJson(frame.payload) as KeysRequest;
         if (request.create !== undefined) await engine.create(request.create);
         const answer: KeysAnswer = { keys: await engine.keys(request.queries) };
+        this.#countIvs();
         this.#channel.send(FrameType.ok, frame.id, encodeJson(answer));
         return;
       }
@@ -111,8 +122,17 @@ class TokenProcess {
         alive: true,
         ...this.#engine?.vitals(),
       };
+      this.#countIvs();
       this.#channel.send(FrameType.event, 0, encodeJson(alive));
     }, ALIVE_INTERVAL_MS);
+  }
+
+  /** Before every answer: what it took is counted even if this process ends right after it. */
+  #countIvs(): void {
+    const ivs = this.#engine?.ivs.take();
+    if (ivs === undefined) return;
+    const event: IvEvent = { ivs };
+    this.#channel.send(FrameType.event, 0, encodeJson(event));
   }
 
   #fail(id: number, thrown: unknown): void {
@@ -125,6 +145,7 @@ class TokenProcess {
             ...(thrown.ckr === undefined ? {} : { ckr: thrown.ckr }),
           }
         : { kind: 'internal', message: `in the token process: ${String(thrown)}`, lost: false };
+    this.#countIvs();
     this.#channel.send(FrameType.failed, id, encodeJson(answer));
   }
 }

@@ -3,6 +3,7 @@ import { candidates, type KeyHandles, type Profile } from '../profiles/index.ts'
 import type { KeyQuery, TokenKey } from '../types.ts';
 import { CkrError, constants, type Handle, type Pkcs11Module, type TokenFacts } from '../pkcs11/module.ts';
 import { Sessions, type SessionPool } from '../pkcs11/session-pool.ts';
+import type { IvTally } from './iv-tally.ts';
 import { createKey } from './key-creation.ts';
 import { keysUnder, searchKeys, type FoundKey } from './key-search.ts';
 import { chooseProfile } from './profile-choice.ts';
@@ -70,6 +71,7 @@ export class Partition {
   #token: TokenFacts;
   readonly pool: Sessions;
   readonly #wanted: ProfileName;
+  readonly #ivs: IvTally;
   /** Somebody is logged in: as long as that lasts, private keys show. */
   readonly #loggedIn: boolean;
   #profile: Profile;
@@ -86,7 +88,9 @@ export class Partition {
     token: TokenFacts,
     pool: Sessions,
     profiles: { readonly wanted: ProfileName; readonly first: Profile },
+    ivs: IvTally,
   ) {
+    this.#ivs = ivs;
     this.module = module;
     this.#token = token;
     this.#loggedIn = module.loggedIn(pool.anchor.handle);
@@ -97,6 +101,7 @@ export class Partition {
 
   /**
    * @param login - is given the session to log in on; it throws what ends the connecting.
+   * @param ivs - told of the IVs of ours that self-tests take.
    * Throws CkrError, PartitionError, and what `login` throws.
    */
   static async connect(
@@ -108,6 +113,7 @@ export class Partition {
     },
     login: (token: TokenFacts, session: Handle) => Promise<void>,
     queries: readonly KeyQuery[],
+    ivs: IvTally,
   ): Promise<Partition> {
     const token = selectToken(module, settings.partition);
     const [profile] = candidates(settings.profile, token);
@@ -121,7 +127,7 @@ export class Partition {
     try {
       await login(token, pool.anchor.handle);
       const profiles = { wanted: settings.profile, first: profile };
-      const partition = new Partition(module, token, pool, profiles);
+      const partition = new Partition(module, token, pool, profiles, ivs);
       // The right PIN has reset what the token said of wrong ones.
       partition.readFlags();
       await partition.search(queries);
@@ -187,8 +193,8 @@ export class Partition {
     // Without a login, or where the token is gone, a search finds nothing and says CKR_OK.
     this.checkSession();
     const probe = keys.find((found) => found.key.problems.length === 0 && found.key.attributes['encrypt'] !== false);
-    const [handles] = probe === undefined ? [] : [...probe.handles.values()];
-    if (!this.#tried && handles !== undefined && (await this.#tryProfiles(pool, handles))) {
+    const [named] = probe === undefined ? [] : [...probe.handles];
+    if (!this.#tried && named !== undefined && (await this.#tryProfiles(pool, ...named))) {
       return this.#searchWith(pool, queries);
     }
     return keys;
@@ -218,8 +224,11 @@ export class Partition {
   }
 
   /** @returns whether the profile is another one now. Throws PartitionError when the token may be in trouble. */
-  async #tryProfiles(pool: SessionPool, handles: KeyHandles): Promise<boolean> {
-    const choice = await chooseProfile(this.#wanted, this.token, pool, handles);
+  async #tryProfiles(pool: SessionPool, keyId: string, key: KeyHandles): Promise<boolean> {
+    const choice = await chooseProfile(this.#wanted, this.token, pool, {
+      key,
+      countIv: () => this.#ivs.add(keyId),
+    });
     switch (choice.kind) {
       case 'uncertain':
         throw new PartitionError(`the key's known-answer test failed: ${choice.why}`);

@@ -1,7 +1,8 @@
 import type { ProfileName } from '../../config/index.ts';
 import type { TokenFacts } from '../pkcs11/module.ts';
 import type { SessionPool } from '../pkcs11/session-pool.ts';
-import { candidates, type KeyHandles, type Profile } from '../profiles/index.ts';
+import { candidates, type Profile } from '../profiles/index.ts';
+import type { Sealing } from './known-answer.ts';
 import { selfTest } from './self-test.ts';
 
 export type ProfileChoice =
@@ -22,14 +23,14 @@ export async function chooseProfile(
   wanted: ProfileName,
   token: TokenFacts,
   pool: SessionPool,
-  key: KeyHandles,
+  under: Omit<Sealing, 'profile'>,
 ): Promise<ProfileChoice> {
   const misfits: string[] = [];
   const uncertain: Profile[] = [];
   for (const profile of candidates(wanted, token)) {
-    if (profile.scheme === 3 && key.mac === undefined) continue;
-    const result = await selfTest(pool, profile, key);
-    if (result.fits) return { kind: 'chosen', profile: (await firstThatFits(uncertain, pool, key)) ?? profile };
+    if (profile.scheme === 3 && under.key.mac === undefined) continue;
+    const result = await selfTest(pool, { profile, ...under });
+    if (result.fits) return { kind: 'chosen', profile: (await firstThatFits(uncertain, pool, under)) ?? profile };
     misfits.push(`${profile.name}: ${result.why}`);
     if (!result.certain) uncertain.push(profile);
   }
@@ -41,8 +42,8 @@ export async function chooseProfile(
 async function firstThatFits(
   profiles: readonly Profile[],
   pool: SessionPool,
-  key: KeyHandles,
+  under: Omit<Sealing, 'profile'>,
 ): Promise<Profile | undefined> {
-  for (const profile of profiles) if ((await selfTest(pool, profile, key)).fits) return profile;
+  for (const profile of profiles) if ((await selfTest(pool, { profile, ...under })).fits) return profile;
   return undefined;
 }

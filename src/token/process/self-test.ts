@@ -1,8 +1,8 @@
 import { classifyCkr } from '../pkcs11/ckr.ts';
 import { CkrError } from '../pkcs11/module.ts';
 import type { SessionPool } from '../pkcs11/session-pool.ts';
-import { IvError, type KeyHandles, type Profile } from '../profiles/index.ts';
-import { checkKnownAnswer, makeKnownAnswer } from './known-answer.ts';
+import { IvError } from '../profiles/index.ts';
+import { checkKnownAnswer, makeKnownAnswer, type Sealing } from './known-answer.ts';
 
 const IV_BYTES = { 1: 12, 2: 16, 3: 16 } as const;
 const VALUE_BYTES = 32;
@@ -23,10 +23,10 @@ const misfit = (why: string): SelfTestResult => ({ fits: false, why, certain: tr
  *
  * @returns `certain: false` when the token may only have been in trouble.
  */
-export async function selfTest(pool: SessionPool, profile: Profile, key: KeyHandles): Promise<SelfTestResult> {
+export async function selfTest(pool: SessionPool, sealing: Sealing): Promise<SelfTestResult> {
   try {
-    const first = await ivOfOne(pool, profile, key);
-    const second = await ivOfOne(pool, profile, key);
+    const first = await ivOfOne(pool, sealing);
+    const second = await ivOfOne(pool, sealing);
     if ([first, second].some((iv) => iv.every((byte) => byte === 0)))
       return misfit('the IV of its ciphertexts is zero');
     if (first.equals(second)) return misfit('it used the same IV twice');
@@ -35,15 +35,15 @@ export async function selfTest(pool: SessionPool, profile: Profile, key: KeyHand
     if (error instanceof IvError) return misfit(error.message);
     if (!(error instanceof CkrError)) throw error;
     const kind = classifyCkr(error.ckr);
-    const certain = kind === 'tag' ? await failsAlways(pool, profile, key) : kind !== 'lost' && kind !== 'ambiguous';
+    const certain = kind === 'tag' ? await failsAlways(pool, sealing) : kind !== 'lost' && kind !== 'ambiguous';
     return { fits: false, why: error.message, certain };
   }
 }
 
-async function failsAlways(pool: SessionPool, profile: Profile, key: KeyHandles): Promise<boolean> {
+async function failsAlways(pool: SessionPool, sealing: Sealing): Promise<boolean> {
   for (let round = 0; round < WRONG_TAGS; round++) {
     try {
-      await ivOfOne(pool, profile, key);
+      await ivOfOne(pool, sealing);
       return false;
     } catch (error) {
       if (!(error instanceof CkrError)) throw error;
@@ -53,10 +53,10 @@ async function failsAlways(pool: SessionPool, profile: Profile, key: KeyHandles)
   return true;
 }
 
-function ivOfOne(pool: SessionPool, profile: Profile, key: KeyHandles): Promise<Buffer> {
+function ivOfOne(pool: SessionPool, sealing: Sealing): Promise<Buffer> {
   return pool.use(async (session) => {
-    const known = await makeKnownAnswer(session, profile, key, VALUE_BYTES);
-    await checkKnownAnswer(session, key, known);
-    return known.body.subarray(0, IV_BYTES[profile.scheme]);
+    const known = await makeKnownAnswer(session, sealing, VALUE_BYTES);
+    await checkKnownAnswer(session, sealing.key, known);
+    return known.body.subarray(0, IV_BYTES[sealing.profile.scheme]);
   });
 }

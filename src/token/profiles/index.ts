@@ -28,10 +28,12 @@ export function candidates(wanted: ProfileName, token: TokenFacts): readonly Pro
 }
 
 /**
- * The profile that makes known answers which exercise the same mechanisms as opening a ciphertext of `scheme`; undefined
- * where the token's own profile says that it cannot.
+ * The profile whose known answers say something of a ciphertext of `scheme`: it has the same mechanism and IV length. A
+ * token that has lost the one that made the ciphertext (a Luna that left FIPS mode) may well be unable to open it.
+ * @returns undefined where the token's own profile makes no such known answer.
  */
 export function knownAnswerProfile(own: Profile, scheme: TokenScheme): Profile | undefined {
-  if (scheme === 3) return cbcHmacProfile;
-  return own.scheme === 3 ? undefined : own;
+  if (own.scheme === scheme) return own;
+  // Where the key has its second one, any token with the mechanisms does scheme 3.
+  return scheme === 3 ? cbcHmacProfile : undefined;
 }

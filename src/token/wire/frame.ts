@@ -19,6 +19,7 @@ export const FrameType = {
   decrypt: 3,
   probe: 4,
   keys: 5,
+  openSurely: 6,
   ok: 0x80,
   failed: 0x81,
   event: 0x82,

@@ -100,6 +100,11 @@ export interface StateEvent {
   readonly notes?: readonly string[];
 }
 
+/** IVs of ours since the last one, by key id, beyond one for each request to encrypt; sent before the answer that goes with them. */
+export interface IvEvent {
+  readonly ivs: Readonly<Record<string, number>>;
+}
+
 /** Sent every second in between: the process itself is alive, whatever the module does. */
 export interface AliveEvent {
   readonly alive: true;

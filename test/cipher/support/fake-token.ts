@@ -39,6 +39,14 @@ export class FakeToken {
   }
 
   asToken(): Token {
+    const open = async (keyId: string, scheme: TokenScheme, associated: Buffer, body: Buffer, call: Call) => {
+      this.opens.push({ keyId, call });
+      await this.#wait(call);
+      const plaintext = openBody(this.#key(keyId), scheme, associated, body);
+      const given = this.garble?.('open', plaintext) ?? plaintext;
+      this.opened.push(given);
+      return given;
+    };
     return {
       seal: async (keyId: string, scheme: TokenScheme, associated: Buffer, plaintext: Buffer, call: Call) => {
         this.seals.push({ keyId, call });
@@ -46,14 +54,9 @@ export class FakeToken {
         await this.#wait(call);
         return this.garble?.('seal', body) ?? body;
       },
-      open: async (keyId: string, scheme: TokenScheme, associated: Buffer, body: Buffer, call: Call) => {
-        this.opens.push({ keyId, call });
-        await this.#wait(call);
-        const plaintext = openBody(this.#key(keyId), scheme, associated, body);
-        const given = this.garble?.('open', plaintext) ?? plaintext;
-        this.opened.push(given);
-        return given;
-      },
+      open,
+      openSurely: open,
+      onIvs: () => undefined,
     } as unknown as Token;
   }
 

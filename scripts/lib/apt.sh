@@ -14,7 +14,11 @@ need() {
   apt_install "${missing[@]}"
 }
 
-package_there() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+# Installed under this name, or provided by one that is: Debian 13 has renamed many libraries (…t64).
+package_there() {
+  dpkg-query -W -f='${db:Status-Status} ${Package}, ${Provides}\n' 2>/dev/null |
+    awk -v wanted="$1" '$1 == "installed" { gsub(/\([^)]*\)|,/, " "); for (i = 2; i <= NF; i++) if ($i == wanted) found = 1 } END { exit !found }'
+}
 
 # The version that apt would install; empty when it knows none. Needs package lists: apt_lists first.
 apt_candidate() { LC_ALL=C apt-cache policy "$1" | sed -n 's/^  Candidate: \([^(].*\)$/\1/p'; }
@@ -24,6 +28,8 @@ apt_install() {
     die "needs $* and knows only apt (Debian, Ubuntu) to install with: install them by hand, then run it again"
   say "Installing with apt-get: $*"
   apt_lists "$@"
+  # How many packages that makes, and how large they are.
+  LC_ALL=C apt-get install --assume-no --no-install-recommends "$@" 2>/dev/null | sed -nE 's/^.* ([0-9]+) newly installed,.*/  \1 packages/p; s/^(Need to get|After this operation,) .*/  &/p' || true
   if apt_get install "$@"; then return; fi
   # Lists that are weeks old name files that are gone.
   apt_get update && apt_get install "$@" && return
@@ -42,13 +48,13 @@ apt_lists() {
 }
 
 apt_get() {
-  local options=(-y -qq)
+  local options=(-y -q)
   [ "$1" != install ] || options+=(--no-install-recommends)
   if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null 2>&1; then
     die "must be root to install packages and finds no sudo: as root, run 'apt-get update && apt-get install -y ${*:2}', then run this again"
   fi
-  as_root env DEBIAN_FRONTEND=noninteractive \
-    apt-get "${options[@]}" -o DPkg::Lock::Timeout=300 "$@" >>"$setup_log" 2>&1
+  patiently as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get "${options[@]}" -o DPkg::Lock::Timeout=300 "$@"
 }
 
 # as_root COMMAND...: by sudo where the user is not root. Without a terminal sudo could ask its password of nobody.

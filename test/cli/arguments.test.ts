@@ -19,6 +19,7 @@ describe('the command line', () => {
     assert.equal(words('pin'), 'pin');
     assert.equal(words('pin clear --serial 17'), 'pin clear');
     assert.equal(words('--version'), 'version');
+    assert.equal(words('-v'), 'version');
     const { operands, json, values, configFile } = parse('--json keys create a-label --config=/x/y.yml');
     assert.deepEqual([operands, json, configFile], [['a-label'], true, '/x/y.yml']);
     assert.deepEqual(
@@ -32,6 +33,20 @@ describe('the command line', () => {
     assert.equal(parse('status').configFile, DEFAULT_CONFIG);
     assert.equal(parse('status', { KMS_PLUGIN_CONFIG: '/env.yml' }).configFile, '/env.yml');
     assert.equal(parse('status --config /o.yml', { KMS_PLUGIN_CONFIG: '/env.yml' }).configFile, '/o.yml');
+  });
+
+  it('names the verbs that are near to what was typed', () => {
+    for (const [typed, verb] of [
+      ['statsu', 'status'],
+      ['stats', 'status'],
+      ['docter', 'doctor'],
+      ['key', 'keys'],
+      ['rountrip', 'roundtrip'],
+      ['check-confg', 'check-config'],
+    ]) {
+      assert.throws(() => parse(typed ?? ''), new RegExp(`no verb "${typed}"; did you mean ${verb}\\?`));
+    }
+    assert.throws(() => parse('encrypt'), /no verb "encrypt"$/);
   });
 
   it('gives help in every usual way', () => {

@@ -47,7 +47,9 @@ export class Subject {
     this.plainInitialize = answer(() => {
       this.module.C_Initialize({ flags });
     });
-    if (this.plainInitialize !== 'ok') {
+    // NSS from 3.110 on starts without its parameters, and has then no database.
+    if (this.plainInitialize === 'ok' && job.libraryParameters !== undefined) this.module.C_Finalize();
+    if (this.plainInitialize !== 'ok' || job.libraryParameters !== undefined) {
       this.module.C_Initialize({ flags, libraryParameters: `${job.libraryParameters ?? ''} ` });
     }
     const labelled = (slot: pkcs11js.Handle): boolean => this.module.C_GetTokenInfo(slot).label.trim() === job.label;

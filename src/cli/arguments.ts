@@ -95,7 +95,9 @@ function unknown(words: readonly string[]): string {
   if (family.length > 0)
     return `"${words[0]}" wants one of ${family.map(({ words: [, second] }) => second).join(', ')}`;
   const typed = words[0] ?? '';
-  const near = [...new Set(COMMANDS.map(({ words: [verb] }) => verb))].filter((verb) => isNear(typed, verb));
+  const near = [...new Set(COMMANDS.flatMap(({ words: all }) => all.slice(0, 1)))].filter((verb) =>
+    isNear(typed, verb),
+  );
   return `there is no verb "${typed}"${near.length === 0 ? '' : `; did you mean ${near.join(' or ')}?`}`;
 }
 

@@ -1,4 +1,5 @@
 import type { Config } from '../config/index.ts';
+import { FAILURES } from '../errors/index.ts';
 import { createKeyring } from '../keyring/index.ts';
 import type { Log } from '../log/index.ts';
 import { preventCoreFiles, refuseDebugger } from '../process/index.ts';
@@ -35,5 +36,9 @@ export async function withOwnToken<T>(
 
 function terminalLog(): Log {
   const quiet = (): void => undefined;
-  return { error: complain, warn: quiet, info: quiet, debug: quiet };
+  // That a key is missing, the verb says itself, or is about to change.
+  const error: Log['error'] = (message, fields) => {
+    if (fields?.['code'] !== FAILURES['key-missing'].code) complain(message);
+  };
+  return { error, warn: quiet, info: quiet, debug: quiet };
 }

@@ -105,11 +105,17 @@ function key(draft: KeyDraft): KeyConfig {
     label: need(draft.label),
     state: need(draft.state),
     create: need(draft.create),
-    ...(typeof draft.key_id === 'string' ? { keyId: draft.key_id } : {}),
+    ...givenIds(draft.key_id),
     ...(typeof draft.mac_label === 'string' ? { macLabel: draft.mac_label } : {}),
     size: need(draft.size),
     allowUnsafe: need(draft.allow_unsafe),
   };
+}
+
+function givenIds(drafts: KeyDraft['key_id']): Pick<KeyConfig, 'keyId' | 'moreIds'> {
+  const [keyId, ...moreIds] = (drafts ?? []).map(({ value }) => value);
+  if (keyId === undefined) return {};
+  return { keyId, ...(moreIds.length === 0 ? {} : { moreIds }) };
 }
 
 function scheme(draft: SchemeDraft): SchemeConfig {

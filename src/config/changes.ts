@@ -90,7 +90,7 @@ function flatten(config: Config): Flat {
         '': 'listed',
         '.state': key.state,
         '.create': key.create,
-        '.key_id': key.keyId,
+        '.key_id': key.keyId === undefined ? undefined : [key.keyId, ...(key.moreIds ?? [])],
         '.mac_label': key.macLabel,
         '.size': key.size,
         '.allow_unsafe': key.allowUnsafe,

@@ -1,7 +1,17 @@
 /** The shape of the configuration file: names, types, bounds and defaults. docs/configuration.md tells operators the same. */
 import { isIP } from 'node:net';
 import { endpoint } from './read/endpoint.ts';
-import { fields, list, mapping, optional, required, section, withDefault, type Draft } from './read/fields.ts';
+import {
+  fields,
+  list,
+  mapping,
+  oneOrMore,
+  optional,
+  required,
+  section,
+  withDefault,
+  type Draft,
+} from './read/fields.ts';
 import { boolean, Fault, integer, oneOf, scalar, textual, wrongType } from './read/scalars.ts';
 import { duration, filePath, keyId, mode, name, size, slotId } from './read/units.ts';
 import { shown } from './problems.ts';
@@ -88,7 +98,7 @@ const KEY = {
   label: required(name(255), "give the key's label on the token"),
   state: required(oneOf('active', 'decrypt'), 'write active (one key) or decrypt'),
   create: withDefault(boolean, false),
-  key_id: optional(keyId),
+  key_id: optional(oneOrMore(keyId, 'give the id of the key that encrypts, or leave it out')),
   mac_label: optional(name(255)),
   size: withDefault(oneOf(128, 192, 256), 256),
   allow_unsafe: withDefault(boolean, false),

@@ -55,8 +55,10 @@ export interface KeyConfig {
   readonly label: string;
   readonly state: 'active' | 'decrypt';
   readonly create: boolean;
-  /** Chooses among several keys under one label: 32 lower-case hex digits. */
+  /** Names the key, also among several under one label: 32 lower-case hex digits. Encrypt writes it if it can be computed. */
   readonly keyId?: string;
+  /** Further ids of the same key: Encrypt writes the first of all that can be computed. */
+  readonly moreIds?: readonly string[];
   /** Label of scheme 3's second key; default: the same label. */
   readonly macLabel?: string;
   /** Key size in bits for creation and as a check: 128, 192 or 256. */

@@ -45,6 +45,8 @@ export const FAILURES = {
   'key-create-refused': row('KMS-3006', 'FAILED_PRECONDITION'),
   unproven: row('KMS-3007', 'FAILED_PRECONDITION'),
   'retired-undecided': row('KMS-3008', 'FAILED_PRECONDITION', true),
+  'key-replaced': row('KMS-3009', 'FAILED_PRECONDITION'),
+  'key-not-made': row('KMS-3010', 'FAILED_PRECONDITION'),
   // 4xxx: ciphertexts
   'foreign-ciphertext': row('KMS-4001', 'INVALID_ARGUMENT'),
   'malformed-ciphertext': row('KMS-4002', 'INVALID_ARGUMENT'),

@@ -6,6 +6,8 @@ import type { KeyMemory } from './key-memory.ts';
 import {
   byId,
   chooseSealingKey,
+  computedIdsOf,
+  givenIds,
   idsOf,
   listedKeys,
   queryFor,
@@ -88,6 +90,11 @@ export class KeyTable {
     return true;
   }
 
+  /** What the token is asked for an entry: what is remembered of it grows. */
+  query(config: KeyConfig): KeyQuery {
+    return queryFor(config, this.#options.memory.withCkaIds(config.label));
+  }
+
   /** The key that answers to an id. */
   key(keyId: string): ListedKey | undefined {
     return this.#byId.get(keyId);
@@ -117,9 +124,9 @@ export class KeyTable {
   unsettled(): KeyConfig[] {
     return this.#config.keys.filter((config) => {
       const found = this.found(config);
-      const isSearched = this.isKnown && this.#searched.has(searchFor(queryFor(config)));
+      const isSearched = this.isKnown && this.#searched.has(searchFor(this.query(config)));
       if (!isSearched || found.length === 0) return true;
-      return config.keyId === undefined && found.some(({ token }) => !token.allIdsKnown);
+      return givenIds(config).length === 0 && found.some(({ token }) => !token.allIdsKnown);
     });
   }
 
@@ -146,9 +153,14 @@ export class KeyTable {
     const expected = this.#config.keys.filter((config) => this.#mayBeOf(config, keyId));
     const candidates = expected.length > 0 ? expected : this.absent();
     if (candidates.length === 0) {
+      const dumb = this.#listed.filter(({ token }) => !token.allIdsKnown).map(({ config }) => `"${config.label}"`);
+      const perhaps =
+        dumb.length === 0
+          ? ''
+          : `. The token does not let the ids of ${dumb.join(', ')} be computed: if the key is that one, give it key_id: [${keyId}, and the id that \`kms-plugin keys list\` shows]`;
       return new KmsError(
         'key-not-listed',
-        `key ${keyId} belongs to no listed key; list its label under keys with state: decrypt`,
+        `key ${keyId} belongs to no listed key; list its label under keys with state: decrypt${perhaps}`,
         { keyId },
       );
     }
@@ -166,17 +178,46 @@ export class KeyTable {
 
   /** Whether the id was seen under the label before, or the configuration says so. */
   #mayBeOf(config: KeyConfig, keyId: string): boolean {
-    return config.keyId === keyId || this.#options.memory.ids(config.label).includes(keyId);
+    return givenIds(config).includes(keyId) || this.#options.memory.seen(config.label).includes(keyId);
+  }
+
+  /**
+   * Why an entry has no key, and what to do. To make one is offered first only where none can have been in use: another
+   * key under the label would not read what is stored.
+   */
+  whyMissing(config: KeyConfig): string {
+    const { memory } = this.#options;
+    const { label } = config;
+    const strangers = (this.#seen ?? []).filter((token) => !token.isKey && token.label === label);
+    const beside = strangers.map(({ problems }) => ` (${problems.join('; ')})`).join('');
+    const missing = `the token holds no AES key labelled "${label}"${beside}`;
+    const restore = "see that this is the right partition, and restore the key from the HSM's backup";
+    const never = 'A new key under its label would not read what is stored';
+    if (memory.seen(label).length > 0) {
+      return `${missing}, and this host has seen one (${memory.seen(label).join(', ')}): ${restore}. ${never}`;
+    }
+    if (config.keyId !== undefined) {
+      return `${missing}, and key_id says that there is one (${givenIds(config).join(', ')}): ${restore}. ${never}`;
+    }
+    const unsure = memory.trustworthy
+      ? memory.whyNotMake(label)
+      : 'the memory of key ids in state_dir is damaged, so that one may have been in use';
+    const look = unsure === undefined ? '' : `; ${unsure}: look at the partition with the vendor's tool first`;
+    return `${missing}${look}. If a key was ever in use under this label, on any host, restore it from the HSM's backup; only where there never was one: \`kms-plugin keys create ${label}\``;
   }
 
   #choose(): void {
     const { memory, log, mayCreate } = this.#options;
     const { active } = this;
     try {
-      this.#sealing = chooseSealingKey(active, this.#listed, memory.written(active.label));
+      this.#sealing = chooseSealingKey(active, this.#listed, {
+        written: memory.written(active.label),
+        ids: memory.ids(active.label),
+        whyMissing: this.whyMissing(active),
+      });
     } catch (error) {
       const failure = toKmsError(error);
-      if (failure.kind === 'key-missing' && !this.#searched.has(searchFor(queryFor(active)))) {
+      if (failure.kind === 'key-missing' && !this.#searched.has(searchFor(this.query(active)))) {
         this.#sealing = new KmsError('token-starting', `key "${active.label}" is being looked for on the token`);
         return;
       }
@@ -195,9 +236,15 @@ export class KeyTable {
       if (config.allowUnsafe && token.unsafe.length > 0) {
         log.warn('a key is used though its attributes are unsafe', { label: config.label, unsafe: token.unsafe });
       }
-      const ids = idsOf(token);
+      const ids = computedIdsOf(token);
       if (ids.length === 0) continue;
-      memory.remember(config.label, ids, sealing?.key.token === token ? sealing.keyId : undefined);
+      const ckaId = token.ids.some(({ kind }) => kind === 'cka-id') ? token.attributes['cka_id'] : undefined;
+      const named = token.ids.some(({ id, kind }) => kind === 'assumed' || givenIds(config).includes(id));
+      memory.remember(config.label, ids, {
+        named,
+        ...(typeof ckaId === 'string' ? { ckaId } : {}),
+        ...(sealing?.key.token === token ? { written: sealing.keyId } : {}),
+      });
     }
     for (const config of this.#config.keys) {
       for (const keyId of this.retiredOf(config)) {

@@ -5,10 +5,10 @@ import { KmsError, toKmsError } from '../errors/index.ts';
 import type { Log } from '../log/index.ts';
 import type { KeyQuery, Token } from '../token/index.ts';
 import { IvCounts } from './iv-counts.ts';
-import { KeyMaker } from './key-maker.ts';
+import { KeyMaker, type Maker } from './key-maker.ts';
 import { KeyMemory } from './key-memory.ts';
 import { KeyTable } from './key-table.ts';
-import { idsOf, listedKey, queryFor, refuseObstacles, type ListedKey, type SealingChoice } from './listed-keys.ts';
+import { idsOf, listedKey, refuseObstacles, type ListedKey, type SealingChoice } from './listed-keys.ts';
 import { MissingKeys } from './missing-keys.ts';
 import type { FoundKeyReport, KeyReport } from './report.ts';
 import { foundKeyReport, keyReport, keyWarnings, type ReportSources } from './reporting.ts';
@@ -48,12 +48,17 @@ export class HsmKeyring implements Keyring {
     this.#ivs = new IvCounts(options.stateDir, options.log);
     options.token.onIvs((keyId, ivs) => this.#ivs.add(keyId, ivs));
     this.#search = new SearchAgain((call) => this.#find(call));
-    this.#maker = new KeyMaker(options.token, this.#memory, () => this.#queries());
+    this.#maker = new KeyMaker(
+      options.token,
+      this.#memory,
+      () => this.#queries(),
+      (config) => this.#table.query(config),
+    );
     this.#missing = new MissingKeys({
       memory: this.#memory,
       log: options.log,
       search: () => this.#search.now(ownCall(OWN_CALL_MS)),
-      create: (label) => this.createKey(label, ownCall(OWN_CALL_MS)),
+      create: (label) => this.createKey(label, ownCall(OWN_CALL_MS), 'configuration'),
       isThere: (config) => this.#table.found(config).length > 0,
     });
     this.#table = new KeyTable({
@@ -108,7 +113,7 @@ export class HsmKeyring implements Keyring {
     const parsed = this.#parse(ciphertext, expectedKeyId);
     const { keyId } = parsed;
     const key = this.#table.key(keyId) ?? (await this.#listedKeyAfterSearch(parsed, call));
-    refuseObstacles(key);
+    refuseObstacles(key, parsed.envelope?.dataKey.innerScheme ?? parsed.scheme);
     let plaintext: Buffer;
     try {
       plaintext = await this.#cipher.open(parsed, call);
@@ -174,11 +179,11 @@ export class HsmKeyring implements Keyring {
    * Makes a key under a label, listed or not, and finds it again. Throws KmsError 'key-create-refused' where one is, was or
    * may have been, 'key-ambiguous' when another host made one at the same moment.
    */
-  async createKey(label: string, call: Call): Promise<FoundKeyReport> {
+  async createKey(label: string, call: Call, by: Maker = 'person'): Promise<FoundKeyReport> {
     const config = this.#table.config.keys.find((key) => key.label === label) ?? this.#unlisted(label);
     await this.#token.ready(call);
     try {
-      const token = await this.#maker.create(config, call);
+      const token = await this.#maker.create(config, call, by);
       this.#log.info('key created', { label, keyId: token.ids[0]?.id });
       this.#missing.searchForTwin();
       return foundKeyReport(listedKey(config, token), this.#sources);
@@ -195,6 +200,7 @@ export class HsmKeyring implements Keyring {
     return {
       label,
       state: config.state,
+      encryptedHere: this.#memory.written(label) !== undefined,
       found: found.map((token) => foundKeyReport(listedKey(config, token), this.#sources)),
     };
   }
@@ -222,7 +228,7 @@ export class HsmKeyring implements Keyring {
   }
 
   #queries(): KeyQuery[] {
-    return this.#table.config.keys.map(queryFor);
+    return this.#table.config.keys.map((config) => this.#table.query(config));
   }
 
   /** The keys of the token changed, or its state: everything that is derived from them is derived anew. */

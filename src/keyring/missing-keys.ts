@@ -43,7 +43,8 @@ export class MissingKeys {
   /** Never where a key was in use before, as far as memory goes. */
   mayCreate({ create, keyId, label }: KeyConfig): boolean {
     const { memory } = this.#options;
-    return create && keyId === undefined && memory.trustworthy && !memory.knows(label);
+    const isFree = memory.trustworthy && !memory.knows(label) && memory.whyNotMake(label) === undefined;
+    return create && keyId === undefined && isFree;
   }
 
   /** @param missing - entries that the token holds no key for; none, also while the token is away, ends the looking. */

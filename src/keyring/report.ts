@@ -2,6 +2,8 @@
 export interface KeyReport {
   readonly label: string;
   readonly state: 'active' | 'decrypt';
+  /** Whether this host has encrypted with a key of that label. */
+  readonly encryptedHere: boolean;
   /** One entry for each key found on the token under this label; empty when none is. */
   readonly found: readonly FoundKeyReport[];
   /** Trouble in the operator's words, e.g. two keys where one must be chosen. */
@@ -14,7 +16,7 @@ export interface FoundKeyReport {
   /** Every id that this key answers to, 32 hex digits each; the first is the one it writes. */
   readonly keyIds: readonly string[];
   /** How the written id was made. */
-  readonly idKind: 'check-value' | 'cka-id';
+  readonly idKind: 'check-value' | 'cka-id' | 'assumed';
   readonly sizeBits: number | undefined;
   readonly scheme: number;
   readonly attributes: Readonly<Record<string, boolean | string | undefined>>;

@@ -23,11 +23,12 @@ export function keyReport(config: KeyConfig, table: KeyTable, sources: ReportSou
     config.state === 'active' && sealing instanceof KmsError
       ? sealing.message
       : found.length === 0
-        ? 'not on the token'
+        ? table.whyMissing(config)
         : undefined;
   return {
     label: config.label,
     state: config.state,
+    encryptedHere: sources.memory.written(config.label) !== undefined,
     found: found.map((key) => foundKeyReport(key, sources)),
     ...(trouble === undefined || !table.isKnown ? {} : { problem: trouble }),
     ...(retired.length === 0 ? {} : { retired }),
@@ -45,7 +46,7 @@ export function foundKeyReport(key: ListedKey, { memory, uses, sealing }: Report
     sizeBits: key.token.sizeBits,
     scheme: key.token.scheme,
     attributes: key.token.attributes,
-    problems: [...key.obstacles, ...key.token.sealProblems],
+    problems: [...key.obstacles, ...key.token.sealProblems, ...key.token.macUnsafe],
     usable: key.obstacles.length === 0,
     ...(firstSeen === undefined ? {} : { firstSeen }),
     ...uses.of(ordered.map(({ id }) => id)),
@@ -68,6 +69,8 @@ export function keyWarnings(table: KeyTable, ivs: IvCounts): string[] {
 
 function warningsOn({ config: { label, allowUnsafe }, token }: ListedKey, ivs: IvCounts): string[] {
   const warnings = allowUnsafe ? token.unsafe.map((why) => `key "${label}" is allowed though ${why}`) : [];
+  if (allowUnsafe) warnings.push(...token.macUnsafe.map((why) => `key "${label}" is allowed though ${why}`));
+  warnings.push(...token.notes.map((note) => `key "${label}": ${note}`));
   for (const id of idsOf(token)) {
     const count = ivs.count(id);
     if (count >= ROTATE_FROM) warnings.push(`key "${label}" has encrypted ${count} values on this host: rotate it`);

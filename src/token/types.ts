@@ -14,7 +14,9 @@ export type TokenStage = 'token process' | 'module' | 'token' | 'login';
 export interface TokenKey {
   /** The label it was found under. */
   readonly label: string;
-  /** Every id that can be computed for it, with how; the first is the one that this token's scheme calls for. */
+  /** False for what is under the label and no AES key: it has no ids, and its problems say what it is. */
+  readonly isKey: boolean;
+  /** Every id that it answers to, with how; the first is the one that this token's scheme calls for. */
   readonly ids: readonly { readonly id: string; readonly kind: KeyIdKind }[];
   /** False where an id made from its bytes could not be computed: it may answer to others than these. */
   readonly allIdsKnown: boolean;
@@ -32,10 +34,17 @@ export interface TokenKey {
   readonly sealProblems: readonly string[];
   /** What `allow_unsafe` accepts with a warning (extractable, not sensitive, another size). */
   readonly unsafe: readonly string[];
+  /** The same of scheme 3's second key: counts for what scheme 3 encrypts and decrypts. */
+  readonly macUnsafe: readonly string[];
+  /** What an operator should know of it, or of an object beside it that is left out. */
+  readonly notes: readonly string[];
 }
 
-/** 'check-value': from an AES block (and an HMAC) under the key. 'cka-id': from CKA_ID, where the token forbids both. */
-export type KeyIdKind = 'check-value' | 'cka-id';
+/**
+ * 'check-value': from an AES block (and an HMAC) under the key. 'cka-id': from CKA_ID, where the token forbids both.
+ * 'assumed': it cannot be computed any more, and memory or `key_id` says that it is this key's: for Decrypt only.
+ */
+export type KeyIdKind = 'check-value' | 'cka-id' | 'assumed';
 
 /** A listed key to look for. */
 export interface KeyQuery {
@@ -44,6 +53,10 @@ export interface KeyQuery {
   readonly sizeBits: 128 | 192 | 256;
   /** The active key: asked for first, and its scheme tried before it is used. */
   readonly active: boolean;
+  /** Ids that were computed before for a key under this label with that CKA_ID (hex). */
+  readonly remembered: readonly { readonly id: string; readonly ckaId: string }[];
+  /** Ids that the configuration gives it. */
+  readonly given: readonly string[];
 }
 
 /**

@@ -57,7 +57,7 @@ describe('the status screen', () => {
         reason: 'partition "credhub": CKR_DEVICE_REMOVED',
         lastError: { at: '2026-08-02T12:02:04.000Z', message: 'CKR_DEVICE_ERROR' },
       },
-      keys: [KEY, { label: 'old', state: 'decrypt', found: [], problem: 'not on the token' }],
+      keys: [KEY, { label: 'old', state: 'decrypt', encryptedHere: false, found: [], problem: 'not on the token' }],
       listeners: STATUS.listeners.map((each) => ({ ...each, certificateExpires: '2026-08-10T00:00:00.000Z' })),
       warnings: ['create: true is left in'],
       lastReload: {

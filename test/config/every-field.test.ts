@@ -44,6 +44,7 @@ const whole: Whole<Config> = {
       state: 'active',
       create: false,
       keyId: '0'.repeat(32),
+      moreIds: ['1'.repeat(32)],
       macLabel: 'mac',
       size: 256,
       allowUnsafe: false,

@@ -17,6 +17,7 @@ const FOUND: FoundKeyReport = {
 export const KEY: KeyReport = {
   label: 'credhub-2026',
   state: 'active',
+  encryptedHere: true,
   found: [FOUND],
 };
 

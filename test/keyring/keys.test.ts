@@ -349,7 +349,9 @@ describe('which key', () => {
   test('one that the token process holds no more is searched for before a call fails', async () => {
     const host = await bench.readyHost();
     const ciphertext = await host.encrypt(Buffer.from('before'));
-    const others = [{ label: 'old', macLabel: undefined, sizeBits: 256 as const, active: false }];
+    const others = [
+      { label: 'old', macLabel: undefined, sizeBits: 256 as const, active: false, remembered: [], given: [] },
+    ];
     await host.token.find(others, ownCall(5_000));
     assert.deepEqual(await host.decrypt(ciphertext), Buffer.from('before'));
     await host.token.find(others, ownCall(5_000));
@@ -359,7 +361,7 @@ describe('which key', () => {
   test('a search that ends late does not undo a later one', async () => {
     const host = await bench.readyHost();
     bench.faulty.control({ rules: [{ on: 'C_Encrypt', delayUs: 500_000, times: 1 }] });
-    const query = { macLabel: undefined, sizeBits: 256 as const, active: false };
+    const query = { macLabel: undefined, sizeBits: 256 as const, active: false, remembered: [], given: [] };
     const early = host.token.find([{ ...query, label: 'old' }], ownCall(5_000));
     await sleep(100);
     await host.token.find([{ ...query, label: 'active' }], ownCall(5_000));

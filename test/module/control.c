@@ -112,6 +112,8 @@ static void parse_line(struct control *c, char *line) {
   NUMBER("gcmSinglePart", gcm_single_part, bool)
   NUMBER("wrongTag", wrong_tag, CK_RV)
   NUMBER("maxSessions", max_sessions, CK_ULONG)
+  NUMBER("handlesAtOnce", handles_at_once, CK_ULONG)
+  NUMBER("hideObjects", hide_objects, CK_ULONG)
   NUMBER("largeSlots", large_slots, bool)
   NUMBER("hideMaxSessions", hide_max_sessions, bool)
   NUMBER("refuseReadOnly", refuse_read_only, CK_RV)

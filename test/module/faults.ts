@@ -71,6 +71,10 @@ export interface Faults {
   readonly hideMaxSessions?: boolean;
   /** The answer to C_OpenSession for a session that only reads (AWS CloudHSM's SDK 5.0 to 5.4). */
   readonly refuseReadOnly?: string | number;
+  /** Handles that one C_FindObjects gives at most, whatever it is asked for. */
+  readonly handlesAtOnce?: number;
+  /** Searches find nothing, and say CKR_OK. */
+  readonly hideObjects?: boolean;
   /** The token is out: no slot has one, sessions are dead. It comes back when this is gone. */
   readonly removed?: {
     /** What session calls answer meanwhile; CKR_DEVICE_REMOVED by default. */
@@ -147,6 +151,8 @@ export function controlText(faults: Faults, events: Readonly<Events>, firstRule:
     gcmSinglePart: Number(faults.gcmSinglePart ?? false),
     wrongTag: faults.wrongTag === undefined ? 0 : code(faults.wrongTag),
     maxSessions: faults.maxSessions,
+    handlesAtOnce: faults.handlesAtOnce,
+    hideObjects: Number(faults.hideObjects ?? false),
     largeSlots: faults.largeSlots === true ? 1 : undefined,
     hideMaxSessions: Number(faults.hideMaxSessions ?? false),
     refuseReadOnly: faults.refuseReadOnly === undefined ? 0 : code(faults.refuseReadOnly),

@@ -72,6 +72,8 @@ struct control {
   bool gcm_single_part;
   CK_RV wrong_tag; /* in place of the real module's answer; 0 leaves that */
   CK_ULONG max_sessions; /* 0 is the real module's */
+  CK_ULONG handles_at_once; /* of one C_FindObjects; 0 is unlimited */
+  CK_ULONG hide_objects;
   bool large_slots;
   bool hide_max_sessions;
   CK_RV refuse_read_only; /* to C_OpenSession without CKF_RW_SESSION; 0 allows it */

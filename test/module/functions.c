@@ -214,7 +214,14 @@ SESSION(C_Logout, (S s), inner->C_Logout(g.session))
 
 /* ---- objects ---- */
 
-static CK_RV found(CK_RV rv, O *objects, const N *count) {
+/* How many handles one C_FindObjects may give. */
+static N at_most(const struct gate *g, N most) {
+  const N limit = g->control->handles_at_once;
+  return limit > 0 && limit < most ? limit : most;
+}
+
+static CK_RV found(const struct gate *g, CK_RV rv, O *objects, N *count) {
+  if (rv == CKR_OK && g->control->hide_objects) *count = 0;
   for (N i = 0; rv == CKR_OK && i < *count; i++) objects[i] = object_outer(objects[i]);
   return rv;
 }
@@ -230,7 +237,7 @@ OBJECT(C_GetAttributeValue, (S s, O object, A *t, N n), object, CKR_OBJECT_HANDL
 OBJECT(C_SetAttributeValue, (S s, O object, A *t, N n), object, CKR_OBJECT_HANDLE_INVALID,
        inner->C_SetAttributeValue(g.session, real, t, n))
 SESSION(C_FindObjectsInit, (S s, A *t, N n), inner->C_FindObjectsInit(g.session, t, n))
-SESSION(C_FindObjects, (S s, O *o, N most, N *count), found(inner->C_FindObjects(g.session, o, most, count), o, count))
+SESSION(C_FindObjects, (S s, O *o, N most, N *count), found(&g, inner->C_FindObjects(g.session, o, at_most(&g, most), count), o, count))
 SESSION(C_FindObjectsFinal, (S s), inner->C_FindObjectsFinal(g.session))
 
 /* ---- encryption ---- */

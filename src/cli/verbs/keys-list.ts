@@ -19,6 +19,15 @@ export async function run({ configFile, json, colour, print, printJson, complain
 
 function lines(key: KeyReport, advice: readonly string[], colour: boolean): string[] {
   const paint = paints(colour);
-  const below = key.state === 'decrypt' ? advice.map((line) => `${' '.repeat(9)}${paint.faint(line)}`) : [];
+  const below =
+    key.state === 'decrypt' ? [...unused(key), ...advice].map((line) => `${' '.repeat(9)}${paint.faint(line)}`) : [];
   return [...keyLines(key, paint), ...below];
 }
+
+/** A key that is new has not to be kept for what is under it, and one that another host wrote with looks the same here. */
+const unused = ({ encryptedHere, found }: KeyReport): string[] =>
+  encryptedHere || found.length === 0
+    ? []
+    : [
+        'this host has not encrypted with it. If it is new: make it active once every host lists it. If it is an old one:',
+      ];

@@ -34,17 +34,18 @@ function checkUnique(keys: readonly ListItem<KeyDraft>[], sheet: Sheet): void {
       const mend = 'list each label once; key_id chooses among keys under one label';
       sheet.problem(`${property}.label`, `repeats the label of ${sameLabel}`, mend);
     }
-    const sameId = typeof value.key_id === 'string' ? firstOf(ids, value.key_id, property) : undefined;
-    if (sameId !== undefined) {
-      const mend = 'a key has one label; correct one of the two';
-      sheet.problem(`${property}.key_id`, `repeats the key id of ${sameId}`, mend);
+    for (const given of value.key_id ?? []) {
+      const sameId = firstOf(ids, given.value, given.property);
+      if (sameId !== undefined) {
+        sheet.problem(given.property, `repeats ${sameId}`, 'an id belongs to one key; correct one of the two');
+      }
     }
   }
 }
 
 function checkCreate({ property, value }: ListItem<KeyDraft>, sheet: Sheet): void {
   if (value.create !== true) return;
-  if (typeof value.key_id === 'string') {
+  if ((value.key_id ?? []).length > 0) {
     const trouble = 'is true beside key_id, which names a key that exists already';
     sheet.problem(`${property}.create`, trouble, 'remove create, or remove key_id to have a new key made');
     return;
@@ -59,7 +60,7 @@ function checkRetired(retired: readonly ListItem<string>[], keys: readonly ListI
   for (const { property, value: id } of retired) {
     const first = firstOf(seen, id, property);
     if (first !== undefined) sheet.warn(property, `repeats ${first}`, 'remove one of the two');
-    const listed = keys.find(({ value }) => value.key_id === id);
+    const listed = keys.find(({ value }) => value.key_id?.some((given) => given.value === id));
     if (listed !== undefined) {
       sheet.contradiction(
         property,

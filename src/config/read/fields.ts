@@ -97,6 +97,16 @@ export function list<T>(item: Reader<T>, emptyMend?: string): Reader<readonly Li
   };
 }
 
+/** One value, or a list of at least one. */
+export function oneOrMore<T>(item: Reader<T>, emptyMend: string): Reader<readonly ListItem<T>[]> {
+  const many = list(item, emptyMend);
+  return (value, property, sheet) => {
+    if (value.kind === 'list') return many(value, property, sheet);
+    const read = item(value, property, sheet);
+    return read === undefined ? undefined : [{ property, value: read }];
+  };
+}
+
 /** Names and values that the file chooses itself. */
 export function mapping<T>(read: Reader<T>): Reader<ReadonlyMap<string, T>> {
   return (value, property, sheet) => {

@@ -69,6 +69,8 @@ const ADVICE: Readonly<Record<Exclude<FailureKind, 'cancelled' | 'shutting-down'
   },
   'retired-undecided': { about: 'state', mend: OVER },
   'key-create-refused': { about: 'state', mend: OVER },
+  'key-replaced': { about: 'state', mend: OVER },
+  'key-not-made': { about: 'state', mend: OVER },
   unproven: {
     about: 'content',
     mend: 'if one value fails again and again while others work, it was changed: restore its row in the database; else the HSM was in trouble at that time',

@@ -5,7 +5,7 @@ import type { FailedAnswer } from '../wire/messages.ts';
 export type Outcome =
   | { readonly kind: 'ok'; readonly payload: Buffer }
   | { readonly kind: 'failed'; readonly answer: FailedAnswer }
-  | { readonly kind: 'lost'; readonly why: string }
+  | { readonly kind: 'lost'; readonly why: string; readonly unsent?: true }
   | { readonly kind: 'died'; readonly how: string };
 
 class Entry {

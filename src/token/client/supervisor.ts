@@ -97,9 +97,9 @@ export class Supervisor {
     if (signal.aborted) return Promise.reject(reasonOf(signal));
     const handle = this.#handle;
     if (handle === undefined || handle.ended)
-      return Promise.resolve({ kind: 'lost', why: 'the token process is starting' });
+      return Promise.resolve({ kind: 'lost', why: 'the token process is starting', unsent: true });
     if (this.#pending.size >= this.#limits.inFlight + SPARE_REQUESTS) {
-      return Promise.resolve({ kind: 'lost', why: 'the HSM has not answered earlier requests yet' });
+      return Promise.resolve({ kind: 'lost', why: 'the HSM has not answered earlier requests yet', unsent: true });
     }
     const { id, outcome } = this.#pending.add(signal);
     handle.channel.send(type, id, parts);

@@ -73,8 +73,24 @@ export class TokenClient implements Token {
     return this.#keys({ queries }, call);
   }
 
+  /** Sent once: where no answer comes, a key may have been made. */
   async create(query: KeyQuery, call: Call): Promise<void> {
-    await this.#keys({ queries: this.#supervisor.queries, create: query }, call);
+    await this.#gate.ready(call, undefined);
+    const parts = encodeJson({ queries: this.#supervisor.queries, create: query } satisfies KeysRequest);
+    const outcome = await this.#send({ type: FrameType.keys, parts }, call);
+    switch (outcome.kind) {
+      case 'ok':
+        return;
+      case 'failed': {
+        const { kind, message, ckr, lost } = outcome.answer;
+        // Lost before C_GenerateKey: what that answers is no loss.
+        throw new KmsError(kind, message, { ckr, unsent: lost });
+      }
+      case 'lost':
+        throw new KmsError('token-away', outcome.why, { unsent: outcome.unsent === true });
+      case 'died':
+        throw new KmsError('token-away', `the token process ended while a key was made (${outcome.how})`);
+    }
   }
 
   async probe(call: Call): Promise<void> {

@@ -50,6 +50,9 @@ async function callAsync<T>(operation: string, run: () => Promise<T>): Promise<T
 const CKS_RO_USER_FUNCTIONS = 1;
 const CKS_RW_USER_FUNCTIONS = 3;
 
+/** A search that gives more handles than this never ends. */
+const MOST_OBJECTS = 1_000_000;
+
 /** Answers that say that a session is not open. */
 const GONE: ReadonlySet<string> = new Set(['CKR_SESSION_HANDLE_INVALID', 'CKR_SESSION_CLOSED']);
 
@@ -233,8 +236,10 @@ export class Pkcs11Module {
       const found: Handle[] = [];
       for (;;) {
         const batch = call('C_FindObjects', () => this.native.C_FindObjects(session, 64));
+        // Fewer than asked for is not the end of a search: only none is (PKCS#11 v2.40, section 5.7).
+        if (batch.length === 0) return found;
         found.push(...batch);
-        if (batch.length < 64) return found;
+        if (found.length > MOST_OBJECTS) throw new CkrError('C_FindObjects', 'CKR_DEVICE_ERROR');
       }
     } finally {
       try {

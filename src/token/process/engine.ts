@@ -7,13 +7,15 @@ import { LoginError, logIn, outsideLogins } from './login.ts';
 import { OperationError } from './operation-error.ts';
 import { Operations } from './operations.ts';
 import { IvError } from '../profiles/index.ts';
-import { describeSelector, Partition, PartitionError } from './partition.ts';
+import { AskAgainError, describeSelector, Partition, PartitionError, Refusals } from './partition.ts';
 import { PinWatch } from './pin-watch.ts';
 import { explain, flagNames, stageOf, stateDetails } from './state-details.ts';
 
 /** Pause between two attempts to reach a token that is away, in milliseconds: its return is noticed within a second. */
 const RETRY_MIN_MS = 150;
 const RETRY_JITTER_MS = 350;
+/** Pause before the login after the one that refused a key's check value, in milliseconds: trouble of a moment passes. */
+const ASK_AGAIN_MS = 1_000;
 /** After this many failures the module itself is started anew (C_Finalize, C_Initialize): some notice a return only then. */
 const REINITIALIZE_FROM = 1;
 /** A key's handle means nothing any more, though the token may be well: the key was destroyed, restored or moved. */
@@ -52,6 +54,7 @@ export class Engine {
   /** The making of keys, one after the other. */
   #creating: Promise<unknown> = Promise.resolve();
   #notes: string[] = [];
+  readonly #refusals = new Refusals();
   #flagsDue = 0;
   /** Operations inside the module: it must not be finalized under them. */
   #inside = 0;
@@ -95,21 +98,33 @@ export class Engine {
   /** Searches for the keys and remembers to have them found after every loss. Throws OperationError. */
   async keys(queries: readonly KeyQuery[]): Promise<readonly TokenKey[]> {
     this.#queries = queries;
-    await this.#guard((_operations, partition) => partition.search(queries));
+    await this.#guard(async (_operations, partition) => {
+      try {
+        await partition.search(queries);
+      } catch (thrown) {
+        if (thrown instanceof AskAgainError && partition === this.#partition) {
+          this.#disconnect();
+          void this.#connectUntilReady('starting', thrown.message);
+        }
+        throw thrown;
+      }
+    });
     return this.#partition?.keys ?? [];
   }
 
   /**
-   * Makes one key, unless there is one under its label. Throws OperationError.
+   * Makes one key, unless there is one under its label. Throws OperationError, 'lost' only before C_GenerateKey was called.
+   * @returns the keys that were found before.
    *
    * One after the other: an HSM may take longer than the first caller waits, and who asks again must find that key.
    */
-  async create(query: KeyQuery): Promise<void> {
+  async create(query: KeyQuery): Promise<readonly TokenKey[]> {
     const turn = this.#creating.then(() =>
       this.#guard((_operations, partition) => outsideLogins(this.#settings.stateDir, () => partition.create(query))),
     );
     this.#creating = turn.catch(() => undefined);
     await turn;
+    return this.#partition?.keys ?? [];
   }
 
   /** What is worth knowing while nothing happens: sessions, what the token says of its PIN by now, and the PIN file. */
@@ -239,6 +254,7 @@ export class Engine {
         },
         this.#queries,
         this.ivs,
+        this.#refusals,
       );
       this.#partition = partition;
       this.#operations = new Operations(partition, { afterLoss: this.#afterLoss, ivs: this.ivs });
@@ -247,6 +263,10 @@ export class Engine {
       return undefined;
     } catch (thrown) {
       if (thrown instanceof LoginError) return this.#loginFailed(thrown);
+      if (thrown instanceof AskAgainError) {
+        this.#notes.push(thrown.message);
+        return ASK_AGAIN_MS;
+      }
       this.#afterLoss = true;
       this.#setState('away', this.#explain(thrown), { stage: stageOf(thrown) });
       return RETRY_MIN_MS + Math.random() * RETRY_JITTER_MS;

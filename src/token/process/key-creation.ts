@@ -34,7 +34,8 @@ export interface Missing {
  * Makes a key that stays inside: sensitive, not extractable, no wrapping, a random CKA_ID of 16 bytes. The AES key comes
  * last: a second key alone counts as none, so an attempt that was cut short can be made again.
  *
- * Throws CkrError; OperationError 'key-create-refused' when the token never makes such a key.
+ * Throws CkrError; OperationError 'key-not-made' when C_GenerateKey answered an error, 'key-create-refused' when the token
+ * never makes such a key.
  */
 export async function createKey(
   module: Pkcs11Module,
@@ -62,7 +63,11 @@ export async function createKey(
       ]);
     }
   } catch (error) {
-    if (!(error instanceof CkrError) || !REFUSED.test(error.ckr)) throw error;
+    if (!(error instanceof CkrError) || error.operation !== 'C_GenerateKey') throw error;
+    if (!REFUSED.test(error.ckr)) {
+      const message = `the token made no key "${query.label}": ${error.message}`;
+      throw new OperationError('key-not-made', message, { ckr: error.ckr });
+    }
     throw new OperationError(
       'key-create-refused',
       `the token does not make key "${query.label}": ${error.message}; make it with the HSM's own tool`,

@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import { CkrError, constants, type Mechanism } from '../pkcs11/module.ts';
 import type { Session } from '../pkcs11/session.ts';
 import type { KeyHandles } from '../profiles/index.ts';
-import { classifyCkr } from '../pkcs11/ckr.ts';
 
 const KEY_ID_BYTES = 16;
 /** A CKA_ID shorter than this is no identity: vendors and tools put serial numbers and zeros there. */
@@ -14,6 +13,15 @@ const sha256 = (...parts: (string | Buffer)[]): Buffer => {
   return hash.digest();
 };
 
+/**
+ * Return values that say nothing of what was asked: session, login, token, device or memory. With any other a policy may
+ * refuse a mechanism: vendors have codes of their own for that, and some say CKR_FUNCTION_FAILED.
+ */
+const PASSING =
+  /^CKR_(DEVICE_|SESSION_|TOKEN_|USER_|OPERATION_|CRYPTOKI_|SLOT_|MUTEX_|CANCEL|FUNCTION_CANCELED|HOST_MEMORY|GENERAL_ERROR|OBJECT_HANDLE_INVALID|KEY_HANDLE_INVALID|BUFFER_TOO_SMALL)/;
+
+export const isPassing = (ckr: string): boolean => PASSING.test(ckr);
+
 /** What is encrypted to recognise a key; never the zero block, which under the same key is GCM's hash key. */
 const checkBlock = (): Buffer => sha256('hsm-kms-plugin key check').subarray(0, KEY_ID_BYTES);
 
@@ -21,8 +29,8 @@ const checkBlock = (): Buffer => sha256('hsm-kms-plugin key check').subarray(0, 
  * The key id of a key: the same on every host and backup that holds the same key bytes. With a MAC key, the id of the
  * pair that scheme 3 uses.
  *
- * @returns 32 hex digits, or undefined where the token forbids the mechanisms for this key.
- * Throws CkrError when the token fails.
+ * @returns 32 hex digits, or undefined where the token refuses the mechanisms for this key; see `key-check.ts` for when
+ * that is believed. Throws CkrError when the token fails.
  */
 export async function checkValueId(
   session: Session,
@@ -67,13 +75,10 @@ async function encryptBlock(
     if (!mechanisms.has(way.mechanism)) continue;
     try {
       const encrypted = await session.encrypt(way, key.aes, block, 32);
-      if (encrypted.length !== 16) throw new CkrError('C_Encrypt', 'CKR_FUNCTION_FAILED');
+      if (encrypted.length !== 16) throw new CkrError('C_Encrypt', 'CKR_DEVICE_ERROR');
       return encrypted;
     } catch (error) {
-      // An Init that is refused for this key leaves nothing open in the session; anything later is the token's trouble.
-      if (error instanceof CkrError && error.operation === 'C_EncryptInit' && classifyCkr(error.ckr) === 'unable')
-        continue;
-      throw error;
+      if (!(error instanceof CkrError) || isPassing(error.ckr)) throw error;
     }
   }
   return undefined;

@@ -96,8 +96,10 @@ class TokenProcess {
         return;
       case FrameType.keys: {
         const request = decodeJson(frame.payload) as KeysRequest;
-        if (request.create !== undefined) await engine.create(request.create);
-        const answer: KeysAnswer = { keys: await engine.keys(request.queries) };
+        const { create, queries } = request;
+        // Whatever fails after it was made must not look as if it was not: the caller searches for itself.
+        const keys = create === undefined ? await engine.keys(queries) : await engine.create(create);
+        const answer: KeysAnswer = { keys };
         this.#countIvs();
         this.#channel.send(FrameType.ok, frame.id, encodeJson(answer));
         return;

@@ -64,6 +64,11 @@ export class Operations {
   /** @returns the body that goes behind the header. Throws OperationError. */
   async seal(request: CryptoRequest): Promise<Buffer> {
     const { handles } = this.#key(request.keyId);
+    // What only memory or `key_id` says of a key is never written.
+    const kinds = this.#partition.keys.flatMap(({ ids }) => ids.filter(({ id }) => id === request.keyId));
+    if (kinds.some(({ kind }) => kind === 'assumed')) {
+      throw new OperationError('key-missing', `${this.#where()} cannot compute key id ${request.keyId} any more`);
+    }
     const { pool, profile } = this.#partition;
     return this.#attempt(request, handles, (attempt) =>
       pool.use(async (session) => {

@@ -16,6 +16,34 @@ export class PartitionError extends Error {
   }
 }
 
+/** A key's check value was refused, which is believed only when another login ends the same way. */
+export class AskAgainError extends PartitionError {}
+
+/** Keys whose check value the token refused, by login: of several connections in a row. */
+export class Refusals {
+  #before = new Set<string>();
+  #now = new Set<string>();
+
+  /** Another login has been made. */
+  nextLogin(): void {
+    this.#before = new Set([...this.#before, ...this.#now]);
+    this.#now = new Set();
+  }
+
+  /** Throws AskAgainError where this is the first login that says so. */
+  believe(keys: readonly FoundKey[]): void {
+    const refused = keys.flatMap((found) => found.refused ?? []);
+    for (const name of refused) this.#now.add(name);
+    for (const name of [...this.#before]) if (!this.#now.has(name)) this.#before.delete(name);
+    const fresh = keys.filter(({ refused: name }) => name !== undefined && !this.#before.has(name));
+    if (fresh.length === 0) return;
+    const labels = fresh.map(({ key }) => `"${key.label}"`).join(', ');
+    throw new AskAgainError(
+      `the token refuses AES-ECB and AES-CBC for key ${labels}, from which its id is computed; it is asked again after another login`,
+    );
+  }
+}
+
 /** How the configuration names the partition, for messages. */
 export const describeSelector = (selector: PartitionSelector): string => {
   switch (selector.by) {
@@ -74,6 +102,7 @@ export class Partition {
   readonly #ivs: IvTally;
   /** Somebody is logged in: as long as that lasts, private keys show. */
   readonly #loggedIn: boolean;
+  readonly #refusals: Refusals;
   #profile: Profile;
   /** Why no profile fits, once one was tried on a key. */
   #misfit: string | undefined;
@@ -89,6 +118,7 @@ export class Partition {
     pool: Sessions,
     profiles: { readonly wanted: ProfileName; readonly first: Profile },
     ivs: IvTally,
+    refusals: Refusals,
   ) {
     this.#ivs = ivs;
     this.module = module;
@@ -97,6 +127,8 @@ export class Partition {
     this.pool = pool;
     this.#wanted = profiles.wanted;
     this.#profile = profiles.first;
+    this.#refusals = refusals;
+    refusals.nextLogin();
   }
 
   /**
@@ -114,6 +146,7 @@ export class Partition {
     login: (token: TokenFacts, session: Handle) => Promise<void>,
     queries: readonly KeyQuery[],
     ivs: IvTally,
+    refusals: Refusals,
   ): Promise<Partition> {
     const token = selectToken(module, settings.partition);
     const [profile] = candidates(settings.profile, token);
@@ -127,7 +160,7 @@ export class Partition {
     try {
       await login(token, pool.anchor.handle);
       const profiles = { wanted: settings.profile, first: profile };
-      const partition = new Partition(module, token, pool, profiles, ivs);
+      const partition = new Partition(module, token, pool, profiles, ivs, refusals);
       // The right PIN has reset what the token said of wrong ones.
       partition.readFlags();
       await partition.search(queries);
@@ -192,6 +225,7 @@ export class Partition {
     const keys = await this.#searchWith(pool, queries);
     // Without a login, or where the token is gone, a search finds nothing and says CKR_OK.
     this.checkSession();
+    this.#refusals.believe(keys);
     const probe = keys.find((found) => found.key.problems.length === 0 && found.key.attributes['encrypt'] !== false);
     const [named] = probe === undefined ? [] : [...probe.handles];
     if (!this.#tried && named !== undefined && (await this.#tryProfiles(pool, ...named))) {
@@ -216,9 +250,11 @@ export class Partition {
   async #searchWith(pool: SessionPool, queries: readonly KeyQuery[]): Promise<FoundKey[]> {
     const { module, token } = this;
     const anchor = this.pool.anchor.handle;
+    const profile = this.#profile;
+    const profiles = candidates(this.#wanted, token);
     const found: FoundKey[] = [];
     for (const query of [...queries].sort((a, b) => Number(b.active) - Number(a.active))) {
-      found.push(...(await searchKeys({ module, token, pool, anchor, profile: this.#profile }, query)));
+      found.push(...(await searchKeys({ module, token, pool, anchor, profile, profiles, ivs: this.#ivs }, query)));
     }
     return found;
   }

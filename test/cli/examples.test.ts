@@ -27,7 +27,9 @@ after(async () => {
 
 /** Lines of a help text that are command lines without a word in capitals, which stands for something. */
 function examplesIn(help: string): string[] {
-  return [...help.matchAll(/^(?:Examples:)? +(kms-plugin [a-z].*)$/gm)].map(([, line]) => line ?? '');
+  return [...help.matchAll(/^(?:Examples:)? +(kms-plugin [a-z].*)$/gm)].flatMap(([, line = '']) =>
+    line.replace(/,$/, '').split(', '),
+  );
 }
 
 describe('the examples of', () => {

@@ -407,7 +407,7 @@ faults('token', [
     change: (raw) => (raw.token['sessions'] = 2n ** 64n),
     property: 'token.sessions',
     trouble: /^is 18446744073709551616$/,
-    mend: /from 1 to 1024/,
+    mend: /from 1 to 128/,
   },
   {
     fault: 'an unknown login',

@@ -249,7 +249,6 @@ log: { level: loud }
         ['listeners[1].name', 5],
         ['listeners[1].endpoint', 5],
         ['token.pin_file', 6],
-        ['token.module', 7],
         ['token.partition', 8],
         ['token.sessions', 9],
         ['keys', 10],
@@ -260,6 +259,14 @@ log: { level: loud }
     );
   });
 
+  test('has what keeps no service from starting told apart', () => {
+    const { contradictions } = fixture.checkText(text);
+    assert.deepEqual(
+      contradictions.map(({ property, line }) => [property, line]),
+      [['token.module', 7]],
+    );
+  });
+
   test('is thrown as one error that reads well in a terminal', () => {
     const file = fixture.write('kms-plugin.yml', text);
     assert.throws(
@@ -267,9 +274,9 @@ log: { level: loud }
       (error) => {
         assert.ok(error instanceof ConfigError);
         const lines = error.message.split('\n');
-        assert.equal(lines[0], `${file}: 15 problems`);
-        assert.equal(lines.length, 16);
-        assert.equal(lines[15], '  log.level (line 15) is "loud": write one of error, warn, info, debug');
+        assert.equal(lines[0], `${file}: 14 problems`);
+        assert.equal(lines.length, 15);
+        assert.equal(lines[14], '  log.level (line 15) is "loud": write one of error, warn, info, debug');
         return true;
       },
     );

@@ -1,13 +1,14 @@
 import type { handleUnaryCall, sendUnaryData, ServerUnaryCall } from '@grpc/grpc-js';
 import type { LimitsConfig } from '../config/index.ts';
 import { KmsError, toKmsError } from '../errors/index.ts';
-import type { Keyring } from '../keyring/index.ts';
+import type { Keyring, KeyringHealth } from '../keyring/index.ts';
 import type { Log } from '../log/index.ts';
 import { guarded } from '../guard/index.ts';
 import { Admission } from './admission.ts';
 import type { Errand } from './errand.ts';
 import { StatusAskers } from './kubernetes.ts';
 import { type CallFacts, Ledger, type MethodTally } from './ledger.ts';
+import { Progress } from './progress.ts';
 import { type Patient, Run, type RunHall, shuttingDown, type Timed } from './run.ts';
 import { Runs } from './runs.ts';
 import { toGrpcStatus } from './status.ts';
@@ -28,6 +29,9 @@ export interface LocalMethod<Request, Response> {
    */
   answer(request: Request, client: string): Response;
 }
+
+/** With calls in flight the HSM must answer one in so many milliseconds. */
+const STALLED_MS = 3_000;
 
 /** What stands in a message whose value was taken: grpc-js keeps messages until long after their call. */
 export const NOTHING = Buffer.alloc(0);
@@ -51,6 +55,7 @@ export class Core implements RunHall {
   readonly keyring: Keyring;
   readonly version: string;
   readonly admission: Admission;
+  readonly progress = new Progress();
   readonly waitingRoom: WaitingRoom;
   readonly ledger: Ledger;
   readonly timeUp: (run: Timed) => void;
@@ -77,6 +82,15 @@ export class Core implements RunHall {
 
   get limits(): LimitsConfig {
     return this.#limits;
+  }
+
+  /** What the keyring knows, and whether calls that are with it are answered. */
+  health(): KeyringHealth {
+    const health = this.keyring.health();
+    const stalledMs = this.progress.stalledMs();
+    if (!health.ok || stalledMs < STALLED_MS) return health;
+    const seconds = Math.floor(stalledMs / 1000);
+    return { ...health, ok: false, reason: `the HSM has answered no call for ${seconds} s, with calls in flight` };
   }
 
   get callDeadlineMs(): number {

@@ -31,7 +31,7 @@ export class HealthWatchers {
 
   /** From memory: a health check asks nothing of the HSM. */
   state(): ServingStatus {
-    return !this.#core.closing && this.#core.keyring.health().ok ? 'SERVING' : 'NOT_SERVING';
+    return !this.#core.closing && this.#core.health().ok ? 'SERVING' : 'NOT_SERVING';
   }
 
   /** @param known - false: the service is not here and never will be; the protocol wants the stream left open. */

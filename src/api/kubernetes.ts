@@ -40,8 +40,11 @@ const LONGEST_CLIENT = 64;
  * From memory: kube-apiserver polls it, and takes anything but "ok" for the reason why not.
  * @throws KmsError 'token-starting'
  */
-export function statusAnswer(keyring: Keyring): StatusAnswer {
-  const { ok, reason, activeKeyId } = keyring.health();
+export function statusAnswer(keyring: Pick<Keyring, 'health'>): StatusAnswer {
+  const { ok, reason, activeKeyId, activeKeyGone } = keyring.health();
+  // kube-apiserver goes on writing for as long as Status names the key, whatever healthz says: right while the HSM is away,
+  // wrong when the key is gone, since nobody could read those secrets after its restart.
+  if (activeKeyGone) return { version: VERSION, healthz: reason, keyId: '' };
   if (activeKeyId === undefined) {
     // Without a key_id kube-apiserver takes no answer at all.
     throw new KmsError('token-starting', `the key that encrypts has never been seen: ${reason}`);
@@ -54,12 +57,12 @@ export function checkedByApiServer({ version, healthz, keyId }: StatusAnswer): r
   const problems: string[] = [];
   if (healthz !== 'ok') {
     problems.push(
-      `healthz is not "ok", but: ${healthz}; the API server is not ready, and after 3 minutes refuses writes`,
+      `healthz is not "ok", but: ${healthz}; the API server is not ready; writes go on as long as key_id is given`,
     );
   }
   if (version !== 'v2' && version !== 'v2beta1') problems.push(`version is "${version}", neither v2 nor v2beta1`);
   const bytes = Buffer.byteLength(keyId);
-  if (bytes === 0) problems.push('key_id is empty');
+  if (bytes === 0) problems.push('key_id is empty: writes stop 3 minutes after the last one that was not');
   if (bytes > LONGEST_KEY_ID) problems.push(`key_id has ${bytes} bytes, more than ${LONGEST_KEY_ID}`);
   return problems;
 }
@@ -80,7 +83,10 @@ export class StatusAskers {
   }
 }
 
-export function kubernetesReport(keyring: Keyring, lastAsked: StatusAsked | undefined): KubernetesReport {
+export function kubernetesReport(
+  keyring: Pick<Keyring, 'health'>,
+  lastAsked: StatusAsked | undefined,
+): KubernetesReport {
   const asked = lastAsked === undefined ? {} : { lastAsked };
   try {
     const status = statusAnswer(keyring);

@@ -109,7 +109,7 @@ export class Listener {
 
   report(): ListenerReport {
     const { name, endpoint, apis } = this.#config;
-    const { keyring, statusAskers } = this.#services.core;
+    const { core } = this.#services;
     return {
       name,
       endpoint: endpoint.kind === 'path' ? endpoint.path : `unix:///@${endpoint.name}`,
@@ -118,7 +118,7 @@ export class Listener {
       connections: this.#sockets.size,
       refused: this.#refused,
       ...(this.#gate === undefined ? {} : { certificateExpires: this.#gate.expires.toISOString() }),
-      ...(apis.includes('v2') ? { kubernetes: kubernetesReport(keyring, statusAskers.last(name)) } : {}),
+      ...(apis.includes('v2') ? { kubernetes: kubernetesReport(core, core.statusAskers.last(name)) } : {}),
     };
   }
 

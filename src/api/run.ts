@@ -3,6 +3,7 @@ import { KmsError, toKmsError } from '../errors/index.ts';
 import type { Keyring } from '../keyring/index.ts';
 import type { Admission, Applicant } from './admission.ts';
 import type { Errand } from './errand.ts';
+import type { Progress } from './progress.ts';
 import type { Listed } from './runs.ts';
 import { isOut, type Waiter, type WaitingRoom } from './waiting-room.ts';
 
@@ -24,6 +25,7 @@ export interface RunHall {
   readonly keyring: Keyring;
   readonly admission: Admission;
   readonly waitingRoom: WaitingRoom;
+  readonly progress: Progress;
   /** A call's own time in milliseconds. */
   readonly callDeadlineMs: number;
   /** Tells a run that its time is up, and catches what that throws. */
@@ -91,6 +93,7 @@ export class Run<Result> implements Applicant, Waiter, Listed, Timed {
     this.#state = 'running';
     const signal = this.#callEnd;
     this.#unsettled += 1;
+    this.#hall.progress.begun(signal);
     let work: Promise<Result>;
     try {
       work = this.#errand.attempt({ deadline: this.#until, signal });
@@ -134,6 +137,7 @@ export class Run<Result> implements Applicant, Waiter, Listed, Timed {
 
   #settled(signal: CallEnd, outcome: Result | KmsError): void {
     this.#unsettled -= 1;
+    this.#hall.progress.ended(signal, !(outcome instanceof KmsError));
     const failed = outcome instanceof KmsError;
     if (this.#state !== 'running' || signal !== this.#callEnd) {
       // Abandoned: the deadline has passed, or the client has gone.

@@ -97,6 +97,10 @@ class Server implements ApiServer {
     });
   }
 
+  health(): ReturnType<ApiServer['health']> {
+    return this.#services.core.health();
+  }
+
   calls(): CallCounts {
     return this.#services.core.counts();
   }

@@ -1,6 +1,6 @@
 import type { ApiName, LimitsConfig, ListenerConfig } from '../config/index.ts';
 import type { StatusName } from '../errors/index.ts';
-import type { Keyring } from '../keyring/index.ts';
+import type { Keyring, KeyringHealth } from '../keyring/index.ts';
 import type { Log } from '../log/index.ts';
 import type { Standing } from '../socket/index.ts';
 import type { KubernetesReport } from './kubernetes.ts';
@@ -93,4 +93,6 @@ export interface ApiServer {
   /** What stands under each listener's name now; looks at the file system, and never throws. Empty before `open`. */
   standings(): readonly { readonly name: string; readonly endpoint: string; readonly standing: Standing }[];
   calls(): CallCounts;
+  /** The keyring's health, and whether calls that are in flight are answered. From memory. */
+  health(): KeyringHealth;
 }

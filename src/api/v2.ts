@@ -40,7 +40,7 @@ export function v2Service(core: Core, caller: Caller): UntypedServiceImplementat
     Status: core.local<object, StatusResponse>(ledger.tally(VERSION, 'Status'), caller, {
       answer: (_request, client) => {
         core.statusAskers.asked(caller.listener, client);
-        const { version, healthz, keyId } = statusAnswer(core.keyring);
+        const { version, healthz, keyId } = statusAnswer(core);
         return { version, healthz, key_id: keyId };
       },
     }),
@@ -71,17 +71,19 @@ export function v2Service(core: Core, caller: Caller): UntypedServiceImplementat
       errand: ({ key_id, annotations }, ciphertext) => {
         if (Object.keys(annotations).length > 0) {
           throw (
-            core.keyring.refusal(ciphertext, key_id) ??
+            core.keyring.refusal(ciphertext, expected(key_id)) ??
             new KmsError('annotations-mismatch', 'the request has annotations, and this plugin never gave any')
           );
         }
-        // An empty key_id is one that we never gave: a mismatch like any other.
-        return new DecryptErrand(core.keyring, ciphertext, key_id);
+        return new DecryptErrand(core.keyring, ciphertext, expected(key_id));
       },
       answer: ({ plaintext, keyId }) => ({ response: { plaintext }, responseBytes: plaintext.length, keyId }),
     }),
   };
 }
+
+/** Check clients of other plugins send no key_id; the header names the key anyway. kube-apiserver always sends it. */
+const expected = (keyId: string): string | undefined => (keyId === '' ? undefined : keyId);
 
 function checkCiphertextLength(bytes: number): void {
   if (bytes <= LARGEST_CIPHERTEXT) return;

@@ -145,7 +145,9 @@ export class HsmKeyring implements Keyring {
     const { state, reason } = this.#token.condition();
     const { sealing, active } = this.#table;
     const activeKeyId = sealing instanceof KmsError ? this.#memory.written(active.label) : sealing.keyId;
-    const common = { availability: state, activeKeyId, servesCached: this.#cipher.servesCached };
+    // Known until a search finds it, also while the token is away.
+    const activeKeyGone = sealing instanceof KmsError && sealing.kind === 'key-missing';
+    const common = { availability: state, activeKeyId, activeKeyGone, servesCached: this.#cipher.servesCached };
     if (state !== 'ready') return { ...common, ok: false, reason: reason + this.#cachedNote() };
     if (sealing instanceof KmsError) return { ...common, ok: false, reason: sealing.message };
     return { ...common, ok: true, reason: 'ok' };
@@ -275,7 +277,11 @@ export class HsmKeyring implements Keyring {
     const { keyId } = parsed;
     if (this.#table.retirement(keyId) === 'retired') throw retired(keyId);
     if (expectedKeyId !== undefined && expectedKeyId !== keyId) {
-      throw new KmsError('key-id-mismatch', `key_id is not the one of the ciphertext, ${keyId}`, { keyId });
+      throw new KmsError(
+        'key-id-mismatch',
+        `key_id names another key than the ciphertext does, whose key is ${keyId}: give back the key_id that Encrypt gave, or none`,
+        { keyId },
+      );
     }
     return parsed;
   }

@@ -29,6 +29,8 @@ export interface KeyringHealth {
   readonly reason: string;
   /** Key id that Encrypt writes; from state_dir's memory while the token has not been reached; undefined when never seen. */
   readonly activeKeyId: string | undefined;
+  /** True when a search that was complete has not found the active key: what is encrypted now could perhaps not be read again. */
+  readonly activeKeyGone: boolean;
 }
 
 /**

@@ -15,7 +15,7 @@ import { socketsReachable, socketsStand } from './sockets.ts';
 export interface Observed {
   readonly token: Token;
   readonly keyring: OwnedKeyring;
-  api(): Pick<ApiServer, 'standings'>;
+  api(): Pick<ApiServer, 'standings' | 'health'>;
   config(): Config;
   status(): StatusReport;
 }
@@ -29,7 +29,7 @@ export class Observation implements CallObserver {
   readonly #readiness: Readiness;
 
   constructor(observed: Observed, log: Logger) {
-    const { token, keyring } = observed;
+    const { token } = observed;
     const { listeners, auditFile } = observed.config();
     this.#observed = observed;
     this.audit = new AuditTrail(log.child('audit'));
@@ -38,7 +38,7 @@ export class Observation implements CallObserver {
     this.#readiness = new Readiness(
       {
         health: () => {
-          const { ok, reason } = keyring.health();
+          const { ok, reason } = observed.api().health();
           return { ok, reason };
         },
         lastGood: () => sinceStart(token.report().lastGood),

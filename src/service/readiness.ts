@@ -26,7 +26,7 @@ export interface ReadinessTimes {
   readonly probeMs: number;
 }
 
-const TIMES: ReadinessTimes = { freshMs: 10_000, failedMs: 2_000, idleMs: 30_000, probeMs: 5_000 };
+const TIMES: ReadinessTimes = { freshMs: 5_000, failedMs: 2_000, idleMs: 10_000, probeMs: 5_000 };
 
 const codes = (...kinds: FailureKind[]): ReadonlySet<string> => new Set(kinds.map((kind) => FAILURES[kind].code));
 /** The HSM is to blame: calls like it fail. */

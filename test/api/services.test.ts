@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { FAILURES, type FailureKind, KmsError } from '../../src/errors/index.ts';
 import { statusOf } from './support/clients.ts';
-import { pause, serve } from './support/fixture.ts';
+import { pause, serve, until } from './support/fixture.ts';
 import { FakeKeyring, KEY_ID } from './support/keyring.ts';
 
 const KIB = 1024;
@@ -98,6 +98,45 @@ test('v2: Status comes from memory, tells the truth, and is an error while no ke
   assert.equal(keyring.calls.length, 0, 'the keyring was not asked to work');
 });
 
+test('v2: Status names no key once the active one is gone, and names it in every other trouble', async (t) => {
+  const { client, keyring } = await serve(t);
+  const kms = client();
+  const availabilities = ['ready', 'away', 'starting', 'refused'] as const;
+  for (const [gone, keyId] of [
+    [true, ''],
+    [false, KEY_ID],
+  ] as const) {
+    keyring.activeKeyGone = gone;
+    for (const availability of availabilities) {
+      keyring.become(availability);
+      assert.equal((await kms.status()).response?.key_id, keyId, availability);
+    }
+  }
+});
+
+test('not ready when calls are in flight and none has succeeded for 3 s, ready again with the next success', async (t) => {
+  const { client, keyring, server } = await serve(t);
+  const kms = client();
+  const held: (() => void)[] = [];
+  keyring.before = () => new Promise((resolve) => held.push(resolve));
+  const first = kms.encrypt(Buffer.from('x'));
+  await until(() => held.length === 1);
+  assert.equal(server.health().ok, true);
+  await until(() => !server.health().ok);
+  const { healthz, key_id } = (await kms.status()).response ?? {};
+  assert.match(healthz ?? '', /^the HSM has answered no call for \d s, with calls in flight$/);
+  assert.equal(key_id, KEY_ID);
+  assert.equal((await kms.check('')).response?.status, 'NOT_SERVING');
+  const second = kms.encrypt(Buffer.from('y'));
+  await until(() => held.length === 2);
+  held[1]?.();
+  assert.equal(statusOf(await second), 'OK');
+  assert.equal(server.health().ok, true, 'one call succeeds, whatever has become of the other');
+  held[0]?.();
+  assert.equal(statusOf(await first), 'OK');
+  assert.equal(server.health().ok, true);
+});
+
 test('v2: Encrypt answers with the key id and without annotations, Decrypt takes them back', async (t) => {
   const { client } = await serve(t);
   const kms = client();
@@ -123,7 +162,7 @@ test('v2: key_id and annotations that do not belong to the ciphertext are refuse
     return `${statusOf(answer)} ${/KMS-\d+/.exec(answer.error?.details ?? '')?.[0] ?? ''}`;
   };
   const annotations = { 'a.example.org': Buffer.from('1') };
-  assert.equal(await decrypt({ key_id: '' }), 'INVALID_ARGUMENT KMS-5002');
+  assert.equal((await decrypt({ key_id: '' })).trim(), 'OK', 'the header names the key');
   assert.equal(await decrypt({ key_id: KEY_ID.replace('0', '1') }), 'INVALID_ARGUMENT KMS-5002');
   assert.equal(await decrypt({ annotations }), 'INVALID_ARGUMENT KMS-5003');
   assert.equal(await decrypt({ ciphertext: Buffer.from('not ours'), key_id: '' }), 'INVALID_ARGUMENT KMS-4001');

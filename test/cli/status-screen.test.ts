@@ -49,6 +49,7 @@ describe('the status screen', () => {
         ok: false,
         reason: 'CKR_DEVICE_REMOVED',
         activeKeyId: undefined,
+        activeKeyGone: false,
         servesCached: false,
       },
       token: {

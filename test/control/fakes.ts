@@ -36,6 +36,7 @@ export const STATUS: StatusReport = {
     ok: true,
     reason: 'ok',
     activeKeyId: '00112233445566778899aabbccddeeff',
+    activeKeyGone: false,
   },
   listeners: [
     {

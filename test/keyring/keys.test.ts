@@ -5,6 +5,7 @@ import path from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ownCall } from '../../src/call/index.ts';
+import { until } from '../api/support/fixture.ts';
 import { assertFails, Bench, failure } from '../token/support/installation.ts';
 
 let bench: Bench;
@@ -257,6 +258,35 @@ describe('which key', () => {
     // What was once seen under a listed label stays listed.
     const gone = await assertFails(remade.decrypt(ciphertext), 'key-missing');
     assert.equal(gone.status, 'FAILED_PRECONDITION');
+  });
+
+  test('an active key that was deleted is gone after one known-answer call, until a search finds it', async () => {
+    const label = fresh();
+    await bench.hsm.makeKey(label);
+    const host = await bench.readyHost({ keys: [{ label }] });
+    await host.encrypt(Buffer.alloc(1));
+    const { activeKeyId } = host.keyring.health();
+    const away = async (): Promise<void> => {
+      bench.faulty.control({ removed: {} });
+      await assert.rejects(host.token.probe(ownCall(5_000)));
+      await until(() => host.keyring.health().availability === 'away');
+    };
+    await away();
+    assert.deepEqual([host.keyring.health().activeKeyId, host.keyring.health().activeKeyGone], [activeKeyId, false]);
+    bench.faulty.control({});
+    await host.ready();
+
+    await bench.hsm.destroyKey(label);
+    // It looks for its keys where the known answer fails for want of one.
+    await host.token.probe(ownCall(5_000)).catch(() => undefined);
+    await until(() => host.keyring.health().activeKeyGone);
+    assert.equal(host.keyring.health().ok, false);
+    await away();
+    assert.equal(host.keyring.health().activeKeyGone, true, 'nor does the end of the token bring it back');
+    bench.faulty.control({});
+    await bench.hsm.makeKey(label);
+    await until(() => host.keyring.health().ok);
+    assert.equal(host.keyring.health().activeKeyGone, false);
   });
 
   test('of two under one label none encrypts, both decrypt; key_id chooses', async () => {

@@ -61,7 +61,9 @@ test("the API server's checks", () => {
   assert.deepEqual(checkedByApiServer(OK), []);
   assert.deepEqual(checkedByApiServer({ ...OK, version: 'v2beta1', keyId: 'k'.repeat(1024) }), []);
   assert.deepEqual(checkedByApiServer({ ...OK, version: 'v1beta1' }), ['version is "v1beta1", neither v2 nor v2beta1']);
-  assert.deepEqual(checkedByApiServer({ ...OK, keyId: '' }), ['key_id is empty']);
+  assert.deepEqual(checkedByApiServer({ ...OK, keyId: '' }), [
+    'key_id is empty: writes stop 3 minutes after the last one that was not',
+  ]);
   assert.deepEqual(checkedByApiServer({ ...OK, keyId: 'é'.repeat(513) }), ['key_id has 1026 bytes, more than 1024']);
   assert.equal(checkedByApiServer({ version: '', healthz: 'OK', keyId: '' }).length, 3);
 });

@@ -12,6 +12,7 @@ export class FakeKeyring implements Keyring {
   availability: Availability = 'ready';
   servesCached = false;
   activeKeyId: string | undefined = KEY_ID;
+  activeKeyGone = false;
   /** Bytes that a ciphertext has beyond header and plaintext. */
   extra = 28;
   /** Runs before every operation: may throw, wait, or never end. */
@@ -63,6 +64,7 @@ export class FakeKeyring implements Keyring {
       ok,
       reason: ok ? 'ok' : `partition test: the token is ${this.availability}`,
       activeKeyId: this.activeKeyId,
+      activeKeyGone: this.activeKeyGone,
     };
   }
 

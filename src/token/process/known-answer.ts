@@ -3,7 +3,7 @@ import { CkrError } from '../pkcs11/module.ts';
 import type { Session } from '../pkcs11/session.ts';
 import type { KeyHandles, Profile } from '../profiles/index.ts';
 import type { TokenScheme } from '../types.ts';
-import { openBody } from './open-scheme.ts';
+import { bodyBytes, openBody } from './open-scheme.ts';
 
 const HEADER_BYTES = 26;
 /** Associated data that no ciphertext of ours carries: it does not begin with the magic. */
@@ -39,12 +39,16 @@ export async function makeKnownAnswer(
   const value = randomBytes(bytes);
   const associatedData = Buffer.alloc(dataBytes, DATA_TEXT);
   if (profile.ivBy === 'caller') countIv();
-  return {
-    scheme: profile.scheme,
-    associatedData,
-    value,
-    body: await profile.seal(session, key, associatedData, value),
-  };
+  const { scheme } = profile;
+  const body = await profile.seal(session, key, associatedData, value);
+  if (body.length !== bodyBytes(scheme, bytes)) {
+    throw new CkrError(
+      'known answer',
+      'CKR_FUNCTION_FAILED',
+      'the token answered CKR_OK with a ciphertext of a wrong length',
+    );
+  }
+  return { scheme, associatedData, value, body };
 }
 
 /** Throws CkrError; CKR_FUNCTION_FAILED, which counts as a token in trouble, when the answer is wrong. */

@@ -19,6 +19,12 @@ export function valueBytes({ scheme, data }: Pick<CryptoRequest, 'scheme' | 'dat
   return data.length - GCM_IV_BYTES[scheme] - GCM_TAG_BYTES;
 }
 
+/** Length of the body that a value of so many bytes has. */
+export function bodyBytes(scheme: TokenScheme, bytes: number): number {
+  if (scheme === 3) return CBC_IV_BYTES + bytes + CBC_BLOCK_BYTES - (bytes % CBC_BLOCK_BYTES) + MAC_BYTES;
+  return GCM_IV_BYTES[scheme] + bytes + GCM_TAG_BYTES;
+}
+
 /**
  * Whether this failure may be a wrong tag or MAC: an answer of C_Decrypt itself, which alone has seen the tag, with a code
  * that modules have for it; under scheme 3 the comparison of the MACs, after which the ciphertext is known to be ours.

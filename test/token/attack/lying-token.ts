@@ -3,7 +3,14 @@
  * the dice that never looks at the bytes. What the token process decides by (`Operations`, the judge, the profiles) and what the
  * plugin process makes of it (`Cipher`) is the real thing; frames, sessions of a real module and PKCS#11 calls are not here.
  */
-import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto';
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHmac,
+  createSecretKey,
+  randomBytes,
+  type KeyObject,
+} from 'node:crypto';
 import type { Call } from '../../../src/call/index.ts';
 import { KmsError } from '../../../src/errors/index.ts';
 import type { Token, TokenKey, TokenScheme } from '../../../src/token/index.ts';
@@ -71,6 +78,8 @@ const handle = (number: number): Handle => {
   buffer.writeUInt8(number);
   return buffer;
 };
+/** Node is slow with a key that comes as a Buffer. */
+const newKey = (): KeyObject => createSecretKey(randomBytes(32));
 const AES = handle(1);
 const MAC = handle(2);
 
@@ -78,10 +87,10 @@ const pick = <T>(from: readonly T[]): T => from[Math.floor(Math.random() * from.
 const gcmParameter = ({ parameter }: Mechanism): constants.AesGCM => parameter as constants.AesGCM;
 
 class LyingSession extends Session {
-  readonly #keys: ReadonlyMap<number, Buffer>;
+  readonly #keys: ReadonlyMap<number, KeyObject>;
   readonly #temper: Temper;
 
-  constructor(keys: ReadonlyMap<number, Buffer>, temper: Temper) {
+  constructor(keys: ReadonlyMap<number, KeyObject>, temper: Temper) {
     super(undefined as unknown as Pkcs11Module, { handle: handle(0), writable: false }, MECHANISMS);
     this.#keys = keys;
     this.#temper = temper;
@@ -107,6 +116,8 @@ class LyingSession extends Session {
       const aes = this.#key(key);
       if (mechanism.mechanism === constants.CKM_AES_CBC) return raw('aes-256-cbc', aes, iv(mechanism), data, false);
       const { iv: given = Buffer.alloc(0), aad = Buffer.alloc(0) } = gcmParameter(mechanism);
+      // A known answer that was sealed too short.
+      if (data.length < 16 || given.length === 0) throw new CkrError('C_Decrypt', 'CKR_ENCRYPTED_DATA_LEN_RANGE');
       const decipher = createDecipheriv('aes-256-gcm', aes, given, { authTagLength: 16 });
       decipher.setAAD(aad);
       decipher.setAuthTag(data.subarray(-16));
@@ -135,7 +146,7 @@ class LyingSession extends Session {
     // There is no module.
   }
 
-  #key(of: Handle): Buffer {
+  #key(of: Handle): KeyObject {
     const key = this.#keys.get(of.readUInt8(0));
     if (key === undefined) throw new CkrError('C_DecryptInit', 'CKR_KEY_HANDLE_INVALID');
     return key;
@@ -168,7 +179,8 @@ class LyingSession extends Session {
 
 const iv = ({ parameter }: Mechanism): Buffer => parameter as Buffer;
 
-function raw(name: string, key: Buffer, given: Buffer | null, data: Buffer, encrypts: boolean): Buffer {
+function raw(name: string, key: KeyObject, given: Buffer | null, data: Buffer, encrypts: boolean): Buffer {
+  if (data.length % 16 !== 0) throw new CkrError(encrypts ? 'C_Encrypt' : 'C_Decrypt', 'CKR_DATA_LEN_RANGE');
   const cipher = (encrypts ? createCipheriv : createDecipheriv)(name, key, given).setAutoPadding(false);
   return Buffer.concat([cipher.update(data), cipher.final()]);
 }
@@ -180,12 +192,12 @@ export class LyingToken {
   /** Milliseconds; a test moves it. */
   clock = 1_000_000;
   readonly #right = new Map([
-    [1, randomBytes(32)],
-    [2, randomBytes(32)],
+    [1, newKey()],
+    [2, newKey()],
   ]);
   readonly #wrong = new Map([
-    [1, randomBytes(32)],
-    [2, randomBytes(32)],
+    [1, newKey()],
+    [2, newKey()],
   ]);
   readonly #handles = new Map<string, KeyHandles>();
   #ids: readonly string[] = [];
@@ -208,7 +220,7 @@ export class LyingToken {
 
   /** Under this handle another MAC key stands from now on, as when an operator made a second one in place of the first. */
   replaceMacKey(): void {
-    this.#right.set(2, randomBytes(32));
+    this.#right.set(2, newKey());
   }
 
   session(): Session {

@@ -1,6 +1,8 @@
 /** Properties that cannot work stop a deployment while templates render: all named, in one message. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import test, { describe } from 'node:test';
+import { ecKey, Fixture, type Certificate, type CertificateOptions } from '../config/fixtures.ts';
 import { makeCertificate } from './certificates.ts';
 import { HOST, otherTls, properties, tls, type HsmName } from './properties.ts';
 import { refusal, refused, renderAll } from './render.ts';
@@ -236,4 +238,69 @@ describe('faults in properties', () => {
     assert.match(message, /log\.level/);
     assert.doesNotMatch(message, /S3cret/);
   });
+});
+
+// test/config and test/java hold the same of the plugin and of the client.
+describe("certificates are judged as CredHub's client judges them", () => {
+  const fixture = new Fixture();
+  const names = `DNS:${HOST}`;
+  const expired = { from: new Date(Date.now() - 9 * 86_400_000), to: new Date(Date.now() - 86_400_000) };
+  const text = (...files: readonly Certificate[]): string =>
+    files.map(({ certificate }) => readFileSync(certificate, 'utf8')).join('');
+  let count = 0;
+  const server = (
+    options: CertificateOptions,
+    issuer = fixture.ca,
+    between: readonly Certificate[] = [],
+    ca = issuer,
+  ) => {
+    const made = fixture.certify(`bosh-${count++}`, { names, issuer, ...options });
+    return { certificate: text(made, ...between), private_key: readFileSync(made.key, 'utf8'), ca: text(ca) };
+  };
+  const own = (options: CertificateOptions) => fixture.certify(`bosh-ca-${count++}`, { ca: true, ...options });
+  const between = own({ issuer: fixture.ca, subject: '/CN=between' });
+  const oldBetween = own({ issuer: fixture.ca, subject: '/CN=between', keyOf: between, ...expired });
+  const host = (pattern: string) => ({ names: `DNS:${pattern}` });
+  const wide = HOST.replace(/^[^.]+/, '*');
+  const cases: [string, object, RegExp | undefined][] = [
+    ['P-384', server({ genpkey: ecKey('P-384') }), undefined],
+    ['RSA', server({ rsaBits: 2048 }), undefined],
+    ['RSA of 1024 bits', server({ rsaBits: 1024 }), /a key that CredHub's client does not take/],
+    ['Ed25519', server({ genpkey: ['-algorithm', 'ED25519'] }), /a key that CredHub's client does not take/],
+    ['P-521', server({ genpkey: ecKey('P-521') }), /a key that CredHub's client does not take/],
+    ['brainpool', server({ genpkey: ecKey('brainpoolP256r1') }), /a key that CredHub's client does not take/],
+    [
+      'explicit parameters',
+      server({ genpkey: [...ecKey('P-256'), '-pkeyopt', 'ec_param_enc:explicit'] }),
+      /a key that (CredHub's client does not take|cannot be read)/,
+    ],
+    ['a CA of P-521', server({}, own({ genpkey: ecKey('P-521') })), undefined],
+    [
+      'a CA of Ed25519',
+      server({}, own({ genpkey: ['-algorithm', 'ED25519'], digest: 'default' })),
+      /tls\.ca has a key that CredHub's client does not take/,
+    ],
+    ['a CA that has run out', server({}, own(expired)), undefined],
+    ['a CA between that has run out', server({}, between, [oldBetween], fixture.ca), /CA that ran out/],
+    ['that one beside its renewal', server({}, between, [oldBetween, between], fixture.ca), undefined],
+    ['the common name', server({ subject: `/CN=${HOST}`, names: 'IP:10.0.0.1' }), undefined],
+    ['a wildcard', server(host(wide)), undefined],
+    ['a wildcard at the end', server(host(HOST.replace(/[^.]+$/, '*'))), /not among the certificate's DNS names/],
+    ['any purpose', server({ usage: 'anyExtendedKeyUsage' }), undefined],
+    ['for clients', server({ usage: 'clientAuth' }), /is not for servers/],
+    [
+      'keyEncipherment',
+      server({ rsaBits: 2048, extensions: ['keyUsage=keyEncipherment'] }),
+      /without digitalSignature/,
+    ],
+    ['not yet valid', server({ from: new Date(Date.now() + 3 * 86_400_000) }), /is not valid before/],
+  ];
+  const all = renderAll(cases.map(([, settings]) => ({ properties: properties('luna', { tls: settings }) })));
+  for (const [index, [name, , message]] of cases.entries()) {
+    test(name, () => {
+      const answer = all[index] ?? assert.fail();
+      if (message === undefined) assert.deepEqual(answer.errors, []);
+      else assert.match(refused(answer), message);
+    });
+  }
 });

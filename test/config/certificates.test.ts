@@ -28,6 +28,14 @@ function assertProblem(settings: Section, property: string, trouble: RegExp, men
   assert.match(problems[0]?.[2] ?? '', mend);
 }
 
+function assertWarning(settings: Section, property: string, text: RegExp): void {
+  const { problems, warnings } = checkWith(settings);
+  assert.deepEqual(problems, []);
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0] ?? '', new RegExp(`^listeners\\[0\\]\\.tls\\.${property} `));
+  assert.match(warnings[0] ?? '', text);
+}
+
 const pair = ({ certificate, key }: { certificate: string; key: string }): Section => ({
   certificate,
   private_key: key,
@@ -63,15 +71,15 @@ describe('a certificate is refused that', () => {
     assertProblem(pair(early), 'certificate', /not yet valid/, /clock/);
   });
 
-  test('lacks the host as a DNS name, even where its subject has it', () => {
+  test('lacks the host as a DNS name and has another, even where its subject has it', () => {
     assertProblem(
       { host: 'elsewhere.test' },
       'certificate',
       /does not name elsewhere\.test.*DNS:kms-plugin\.test/,
       /DNS subject/,
     );
-    const subjectOnly = fixture.certify(HOST, { issuer: ca });
-    assertProblem(pair(subjectOnly), 'certificate', /it carries none/, /DNS subject/);
+    const other = fixture.certify('elsewhere', { names: 'DNS:elsewhere.test', subject: `/CN=${HOST}`, issuer: ca });
+    assertProblem(pair(other), 'certificate', /carries DNS:elsewhere/, /DNS subject/);
   });
 
   test('is for clients only', () => {
@@ -114,12 +122,6 @@ describe('a CA is refused that', () => {
     const directory = new Fixture();
     fixture.write('namesake.crt', readFileSync(directory.ca.certificate));
     assertProblem({ ca: 'namesake.crt' }, 'ca', /did not sign.*CN=ca/, /CA that signed it/);
-  });
-
-  test('has run out', () => {
-    const old = fixture.certify('old-ca', { ca: true, from: inDays(-20), to: inDays(-1) });
-    const server = fixture.certify('server-of-old', { names, issuer: old });
-    assertProblem({ ...pair(server), ca: old.certificate }, 'ca', /has run out.*CN=old-ca/, /renew/);
   });
 
   test('may not sign', () => {
@@ -309,6 +311,67 @@ describe("CredHub's client", () => {
   });
 });
 
+describe("what CredHub's client takes and others do not is a warning:", () => {
+  for (const [kind, dates, text] of [
+    ['has run out', { from: inDays(-20), to: inDays(-1) }, /has run out.*CN=ca-has run out.*renew/],
+    ['is not yet valid', { from: inDays(1), to: inDays(20) }, /is not yet valid.*clock/],
+  ] as const) {
+    test(`a CA that ${kind}`, () => {
+      const old = fixture.certify(`ca-${kind}`, { ca: true, ...dates });
+      const server = fixture.certify(`server-of-ca-${kind}`, { names, issuer: old });
+      assertWarning({ ...pair(server), ca: old.certificate }, 'ca', text);
+    });
+  }
+
+  test('but no CA between that has run out', () => {
+    const old = fixture.certify('between-old', { ca: true, issuer: ca, from: inDays(-20), to: inDays(-1) });
+    const server = fixture.certify('of-between-old', { names, issuer: old });
+    const settings = { certificate: bundle('between-old.pem', server, old), private_key: server.key };
+    assertProblem(settings, 'certificate', /has run out.*CN=between-old/, /renew/);
+    // Where that one is the client's own, its dates do not count.
+    assertWarning({ ...pair(server), ca: old.certificate }, 'ca', /has run out.*CN=between-old/);
+  });
+
+  test('the host in the common name alone, without or with an address beside it', () => {
+    for (const subjectNames of [undefined, 'IP:10.0.0.1']) {
+      const subject = `/O=kms/CN=${HOST.toUpperCase()}`;
+      const server = fixture.certify('by-subject', {
+        issuer: ca,
+        subject,
+        ...(subjectNames && { names: subjectNames }),
+      });
+      assertWarning(pair(server), 'certificate', /by a common name alone.*DNS subject alternative name/);
+    }
+  });
+
+  test('wildcards of two parts, within a part, and of several', () => {
+    for (const [pattern, host] of [
+      ['*.internal', 'kms.internal'],
+      ['kms*.*.internal', 'kms-plugin.credhub.internal'],
+      ['*s-*n.*.internal', 'kms-plugin.credhub.internal'],
+    ] as const) {
+      const server = fixture.certify('wide', { names: `DNS:${pattern}`, issuer: ca });
+      assertWarning({ ...pair(server), host }, 'certificate', /by a wide wildcard alone/);
+    }
+    for (const [pattern, host] of [
+      ['*.internal', 'kms.credhub.internal'],
+      ['kms.*', 'kms.internal'],
+      ['*', 'kms'],
+      ['k*p.*.internal', 'kms.credhub.internal'],
+    ] as const) {
+      const server = fixture.certify('too-wide', { names: `DNS:${pattern}`, issuer: ca });
+      assertProblem({ ...pair(server), host }, 'certificate', /does not name/, /DNS subject/);
+    }
+  });
+
+  test('any purpose in place of serverAuth; the old names of that are as good', () => {
+    const any = fixture.certify('any', { names, issuer: ca, usage: 'anyExtendedKeyUsage' });
+    assertWarning(pair(any), 'certificate', /anyExtendedKeyUsage.*roundtrip.*serverAuth/);
+    const old = fixture.certify('sgc', { names, issuer: ca, usage: 'nsSGC' });
+    assert.deepEqual(checkWith(pair(old)), { problems: [], warnings: [] });
+  });
+});
+
 describe('one good way to a CA is enough', () => {
   const expired = { from: inDays(-20), to: inDays(-1) };
 
@@ -325,7 +388,7 @@ describe('one good way to a CA is enough', () => {
         warnings: [],
       });
     }
-    assertProblem({ ...pair(server), ca: old.certificate }, 'ca', /has run out.*CN=renewed/, /renew/);
+    assertWarning({ ...pair(server), ca: old.certificate }, 'ca', /has run out.*CN=renewed.*roundtrip.*renew/);
   });
 
   test('whatever lies beside it in the certificate file', () => {

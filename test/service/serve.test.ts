@@ -286,4 +286,23 @@ describe('SIGHUP', () => {
     assert.deepEqual(again.needsRestart, status.lastReload.needsRestart);
     assert.deepEqual(again.taken, []);
   });
+
+  it('takes a renewed certificate behind a CA that has run out, and says so in a warning', async () => {
+    const past = { from: new Date(Date.now() - 2 * 86_400_000), to: new Date(Date.now() - 3_600_000) };
+    fixture = new Fixture();
+    const old = fixture.certify('old-ca', { ca: true, ...past });
+    for (const name of ['first', 'second']) fixture.certify(name, { names: 'DNS:kms-plugin.test', issuer: old });
+    const use = (name: string) =>
+      configuration((raw) =>
+        Object.assign(tlsOf(raw), { certificate: `${name}.crt`, private_key: `${name}.key`, ca: 'old-ca.crt' }),
+      );
+    const service = fakeService(use('first'), 'ready');
+    running.push(service);
+    await service.said(/^listening$/);
+    use('second');
+    service.child.kill('SIGHUP');
+    await service.said(/^new configuration taken$/);
+    assert.equal((await control().status()).lastReload?.ok, true);
+    assert.ok(service.lines().some(({ message }) => /tls\.ca .*has run out.*roundtrip and doctor/.test(message)));
+  });
 });

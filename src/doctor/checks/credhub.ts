@@ -1,7 +1,7 @@
-import type { ListenerConfig } from '../../config/index.ts';
+import { credhubTakes, type ListenerConfig } from '../../config/index.ts';
 import type { Facts } from '../facts.ts';
 import { credhubPorts, credhubProcess, readProviders, type Provider } from '../look/credhub.ts';
-import { shakeHands } from '../look/handshake.ts';
+import { chainOf, shakeHands } from '../look/handshake.ts';
 import { socketName, tcpListens } from '../look/listening.ts';
 import { after, failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
 import { refusalOf } from './tls.ts';
@@ -94,7 +94,8 @@ async function connectionTroubles({ name, endpoint, host, ca }: Provider, facts:
   const seen = await shakeHands(endpoint, host, ca, facts.patient(HANDSHAKE_MS));
   if (seen.certificate === undefined) return [unseen(`whether it trusts our certificate: ${seen.broken ?? ''}`)];
   const refusal = refusalOf(seen, host);
-  if (refusal === undefined) return [];
+  if (refusal === undefined || credhubTakes(chainOf(seen.certificate), Buffer.from(ca), host, facts.around.now()))
+    return [];
   return [failure(`with its own ca and host (${host}) ${refusal.seen}`, refusal.mend)];
 }
 

@@ -1,8 +1,8 @@
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import type { ListenerConfig, ListenerTls } from '../../config/index.ts';
+import { credhubTakes, type ListenerConfig, type ListenerTls } from '../../config/index.ts';
 import type { Facts } from '../facts.ts';
-import { shakeHands, type Handshake } from '../look/handshake.ts';
+import { chainOf, shakeHands, type Handshake } from '../look/handshake.ts';
 import { addressOf, socketName } from '../look/listening.ts';
 import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
 import { RELOAD } from '../words.ts';
@@ -32,6 +32,10 @@ async function examine(facts: Facts, listener: ListenerConfig): Promise<Finding[
   if (seen.certificate === undefined) return [broken(name, seen)];
   const refusal = refusalOf(seen, settings.host);
   const outdated = isOutdated(seen, settings);
+  if (refusal !== undefined && credhubTakes(chainOf(seen.certificate), ca, settings.host, facts.around.now())) {
+    const trouble = `${name}: CredHub's client takes the certificate, and Node.js does not (${seen.refused ?? ''})`;
+    return [warning(`${trouble}: roundtrip and this round trip fail`, 'see what the configuration check says of it')];
+  }
   if (refusal !== undefined) {
     const mend = outdated
       ? `the file ${settings.certificateFile} has another certificate by now: ${RELOAD}`

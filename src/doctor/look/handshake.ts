@@ -1,5 +1,12 @@
-import { connect as connectTls, type PeerCertificate } from 'node:tls';
+import { X509Certificate } from 'node:crypto';
 import { createConnection } from 'node:net';
+import {
+  connect as connectTls,
+  createSecureContext,
+  type DetailedPeerCertificate,
+  type PeerCertificate,
+} from 'node:tls';
+import { checkIdentity } from '../../config/index.ts';
 import { seconds } from '../words.ts';
 
 /** How a client that trusts one CA alone and expects one name sees the server behind a socket. */
@@ -31,7 +38,14 @@ export function shakeHands(
     raw.on('error', (error) => end({ broken: error.message }));
     try {
       const socket = connectTls(
-        { socket: raw, servername: host, ca, ALPNProtocols: ['h2'], rejectUnauthorized: false, minVersion: 'TLSv1.2' },
+        {
+          socket: raw,
+          servername: host,
+          secureContext: createSecureContext({ ca, allowPartialTrustChain: true, minVersion: 'TLSv1.2' }),
+          checkServerIdentity: checkIdentity,
+          ALPNProtocols: ['h2'],
+          rejectUnauthorized: false,
+        },
         () => {
           const error = socket.authorizationError as Error | string | null | undefined;
           end({
@@ -47,6 +61,17 @@ export function shakeHands(
       end({ broken: (error as Error).message });
     }
   });
+}
+
+/** The server's certificate and those above it, as they came or as the CA file has them. */
+export function chainOf(certificate: PeerCertificate): X509Certificate[] {
+  const chain: X509Certificate[] = [];
+  let next = certificate as DetailedPeerCertificate | undefined;
+  while (next?.raw !== undefined && !chain.some(({ raw }) => next?.raw.equals(raw) === true)) {
+    chain.push(new X509Certificate(next.raw));
+    next = next.issuerCertificate;
+  }
+  return chain;
 }
 
 function codeOf(error: Error | string | null | undefined): string | undefined {

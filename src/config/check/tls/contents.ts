@@ -11,6 +11,10 @@ export interface Contents {
   /** Object identifiers of the extensions that a client must know or refuse. */
   readonly critical: readonly string[];
   readonly subjectIsEmpty: boolean;
+  /** The last common name of its subject, which is the most specific. */
+  readonly commonName: string | undefined;
+  /** Its DNS subject alternative names. */
+  readonly dnsNames: readonly string[];
 }
 
 export interface PublicKey {
@@ -40,10 +44,16 @@ export function contentsOf(certificate: X509Certificate): Contents {
     maySign: (uses & 0x04) !== 0,
     critical: extensions.filter(({ critical }) => critical).map(({ id }) => id),
     subjectIsEmpty: subject?.content.length === 0,
+    commonName: commonNameOf(subject),
+    dnsNames: dnsNamesOf(extensions.find(({ id }) => id === SUBJECT_ALTERNATIVE_NAME)?.value),
   };
 }
 
 const KEY_USAGE = '2.5.29.15';
+export const SUBJECT_ALTERNATIVE_NAME = '2.5.29.17';
+const COMMON_NAME = '2.5.4.3';
+/** The tag of GeneralName's dNSName, [2] IMPLICIT IA5String. */
+const DNS_NAME = 0x82;
 
 const KEYS: Readonly<Record<string, string>> = {
   '1.2.840.113549.1.1.1': 'RSA',
@@ -120,6 +130,18 @@ function signatureOf(algorithm: Element): string {
   const [hashId] = hashAlgorithm === undefined ? [] : childrenOf(hashAlgorithm);
   const hashOid = hashId === undefined ? '1.3.14.3.2.26' : identifierOf(hashId);
   return `${HASHES[hashOid] ?? hashOid} with RSA-PSS`;
+}
+
+/** RDNSequence: a SEQUENCE of SETs of attributes, each its type and its value. */
+function commonNameOf(subject: Element | undefined): string | undefined {
+  const attributes = (subject === undefined ? [] : childrenOf(subject)).flatMap(childrenOf).map(childrenOf);
+  const [, value] = attributes.findLast(([type]) => type !== undefined && identifierOf(type) === COMMON_NAME) ?? [];
+  return value?.content.toString('utf8');
+}
+
+function dnsNamesOf(value: Buffer | undefined): string[] {
+  const names = value === undefined ? [] : childrenOf(new Element(value));
+  return names.filter(({ tag }) => tag === DNS_NAME).map(({ content }) => content.toString('latin1'));
 }
 
 interface Extension {

@@ -3,7 +3,7 @@
  * path. test/java holds each rule against that client.
  */
 import type { X509Certificate } from 'node:crypto';
-import type { Contents, PublicKey } from './contents.ts';
+import { SUBJECT_ALTERNATIVE_NAME, type Contents, type PublicKey } from './contents.ts';
 
 const SERVER_CURVES = ['P-256', 'P-384'];
 const CA_CURVES = [...SERVER_CURVES, 'P-521'];
@@ -24,7 +24,6 @@ const SIGNATURE = /^SHA-(1|224|256|384|512) with (ECDSA|RSA|RSA-PSS)$/;
 const KNOWN_EXTENSIONS = new Set(
   ['15', '17', '19', '30', '32', '33', '36', '37', '54'].map((number) => `2.5.29.${number}`),
 );
-const SUBJECT_ALTERNATIVE_NAME = '2.5.29.17';
 
 /** Why the key of a server's certificate is refused. */
 export function serverKeyTrouble(key: PublicKey): string | undefined {

@@ -15,6 +15,8 @@ export interface Fault {
   /** The rest of a sentence that begins with the file's property. */
   readonly trouble: string;
   readonly mend: string;
+  /** CredHub's client takes it all the same; Node.js does not, and so `roundtrip` and `doctor` cannot connect. */
+  readonly taken: boolean;
 }
 
 /** @param anchored - whether the last of the path is from the client's own CAs */
@@ -26,28 +28,29 @@ export function findFaults(path: Path, anchored: boolean, { credhub, now }: Judg
     const isAnchor = anchored && index === path.length - 1;
     const file = isAnchor && index > 0 ? 'ca' : 'certificate';
     const found = [
-      timeFault(certificate, now),
+      timeFault(certificate, now, credhub && isAnchor),
       ...(index === 0 ? [] : [issuerFault(certificate, own)]),
       ...(credhub ? [keyFault(certificate, own, index)] : [curveFault(own)]),
       ...(credhub && !isAnchor ? [signatureFault(own, contents[index + 1]), extensionFault(own, certificate)] : []),
       ...(credhub && index === 0 ? [useFault(own)] : []),
     ];
-    return found.filter((fault) => fault !== undefined).map((fault) => ({ ...fault, file }) as const);
+    return found.filter((fault) => fault !== undefined).map((fault) => ({ taken: false, ...fault, file }) as const);
   });
 }
 
-type Found = Omit<Fault, 'file'> | undefined;
+type Found = (Omit<Fault, 'file' | 'taken'> & { readonly taken?: boolean }) | undefined;
 
-function timeFault(certificate: X509Certificate, now: Date): Found {
+/** @param taken - the certificate is a client's own, whose dates the Java runtime does not read (RFC 5280, section 6.1.1, d) */
+function timeFault(certificate: X509Certificate, now: Date, taken: boolean): Found {
   const { validFromDate: from, validToDate: to } = certificate;
   const who = `the certificate for ${subjectOf(certificate)}`;
   if (now > to) {
     const trouble = `has run out: ${who} was valid until ${to.toISOString()}`;
-    return { about: 'time', trouble, mend: 'renew the certificate' };
+    return { about: 'time', trouble, mend: 'renew the certificate', taken };
   }
   if (now >= from) return undefined;
   const trouble = `is not yet valid: ${who} begins at ${from.toISOString()}`;
-  return { about: 'time', trouble, mend: "wait, make it again, or set the host's clock" };
+  return { about: 'time', trouble, mend: "wait, make it again, or set the host's clock", taken };
 }
 
 function issuerFault(certificate: X509Certificate, { maySign }: Contents): Found {

@@ -5,13 +5,17 @@ import type { Sheet } from '../../problems.ts';
 import type { TlsDraft } from '../../schema.ts';
 import { hostTrouble, TAKES } from './credhub.ts';
 import { findFaults, subjectOf, type Fault, type Judgement } from './faults.ts';
+import { namingOf } from './names.ts';
 import { pathsOf, type Path } from './path.ts';
-import { readCertificates, readPrivateKey } from './pem.ts';
+import { certificatesIn, readCertificates, readPrivateKey } from './pem.ts';
 
 const DAY_MS = 86_400_000;
 const WARN_DAYS = 30;
-/** id-kp-serverAuth, RFC 5280, section 4.2.1.12. */
-const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
+/** id-kp-serverAuth (RFC 5280, section 4.2.1.12), and Netscape's and Microsoft's of old, which count as the same. */
+const SERVER_AUTH = ['1.3.6.1.5.5.7.3.1', '2.16.840.1.113730.4.1', '1.3.6.1.4.1.311.10.3.3'];
+/** anyExtendedKeyUsage, which the Java runtime takes for serverAuth and OpenSSL does not. */
+const ANY_PURPOSE = '2.5.29.37.0';
+const ONLY_CREDHUB = "which CredHub's client takes and Node.js does not: roundtrip and doctor cannot connect";
 
 /** @param credhub - whether CredHub's client is to come here: a listener that serves v1beta1 */
 export function checkTls(property: string, tls: TlsDraft, credhub: boolean, sheet: Sheet): void {
@@ -21,8 +25,8 @@ export function checkTls(property: string, tls: TlsDraft, credhub: boolean, shee
   const leaf = chain?.[0];
   if (chain === undefined || leaf === undefined) return;
   const fits = key === undefined || checkPair(property, chain, leaf, key, sheet);
-  checkHost(property, leaf, tls.host, sheet);
-  checkPurpose(property, leaf, sheet);
+  checkHost(property, leaf, tls.host, credhub, sheet);
+  checkPurpose(property, leaf, credhub, sheet);
   const faulty = checkPath(property, chain, authorities, { credhub, now: new Date() }, sheet);
   // A key that no client takes needs no second opinion.
   if (key !== undefined && fits && !faulty) checkServing(property, chain, key, sheet);
@@ -49,11 +53,15 @@ function checkPath(
     anchored = false;
   }
   const judged = paths.map((path) => ({ path, anchored, faults: findFaults(path, anchored, judgement) }));
-  // Fewest faults first; of equal ones that which lasts longest.
-  judged.sort((a, b) => a.faults.length - b.faults.length || endOf(b.path) - endOf(a.path));
+  // Fewest faults first, those that CredHub's client takes last; of equal ones that which lasts longest.
+  const weightOf = (faults: readonly Fault[]): number => faults.reduce((sum, { taken }) => sum + (taken ? 1 : 100), 0);
+  judged.sort((a, b) => weightOf(a.faults) - weightOf(b.faults) || endOf(b.path) - endOf(a.path));
   const [best] = judged;
   if (best === undefined) return false;
-  for (const fault of best.faults) sheet.problem(`${property}.${fault.file}`, fault.trouble, fault.mend);
+  for (const { file, trouble, mend, taken } of best.faults) {
+    if (taken) sheet.warn(`${property}.${file}`, `${trouble}, ${ONLY_CREDHUB}`, mend);
+    else sheet.problem(`${property}.${file}`, trouble, mend);
+  }
   warnOfEnd(property, best.path, anchored, judgement.now, sheet);
   return best.faults.some(({ about }: Fault) => about === 'server key');
 }
@@ -110,7 +118,13 @@ function refusedByTls(chain: readonly X509Certificate[], key: KeyObject): string
   }
 }
 
-function checkHost(property: string, leaf: X509Certificate, host: string | null | undefined, sheet: Sheet): void {
+function checkHost(
+  property: string,
+  leaf: X509Certificate,
+  host: string | null | undefined,
+  credhub: boolean,
+  sheet: Sheet,
+): void {
   const carried = `it carries ${leaf.subjectAltName ?? 'none'}`;
   const unusable = typeof host === 'string' ? hostTrouble(host) : undefined;
   if (unusable !== undefined) {
@@ -118,8 +132,14 @@ function checkHost(property: string, leaf: X509Certificate, host: string | null 
     sheet.problem(`${property}.host`, `${unusable}, and CredHub's client looks for host names only`, mend);
     return;
   }
-  if (typeof host === 'string' && leaf.checkHost(host, { subject: 'never' }) === undefined) {
+  const naming = typeof host === 'string' ? namingOf(leaf, host) : undefined;
+  if (typeof host === 'string' && naming !== 'own') {
     const mend = `make the certificate with the DNS subject alternative name ${host}; clients look at no other name`;
+    if (naming !== undefined && credhub) {
+      const trouble = `names ${host} by a ${naming} alone, which CredHub's client takes and most others do not; ${carried}`;
+      sheet.warn(`${property}.certificate`, trouble, mend.replace('clients', 'most clients'));
+      return;
+    }
     sheet.problem(
       `${property}.certificate`,
       `does not name ${host} as a DNS subject alternative name; ${carried}`,
@@ -131,12 +151,32 @@ function checkHost(property: string, leaf: X509Certificate, host: string | null 
   }
 }
 
-function checkPurpose(property: string, leaf: X509Certificate, sheet: Sheet): void {
+function checkPurpose(property: string, leaf: X509Certificate, credhub: boolean, sheet: Sheet): void {
+  const purpose = purposeOf(leaf);
+  if (purpose === 'server') return;
+  const mend = 'make the certificate with extendedKeyUsage serverAuth';
+  if (purpose === 'any' && credhub) {
+    const trouble = `has extendedKeyUsage anyExtendedKeyUsage in place of serverAuth, ${ONLY_CREDHUB}`;
+    sheet.warn(`${property}.certificate`, trouble, mend);
+  } else {
+    sheet.problem(`${property}.certificate`, 'is not for servers, so clients refuse it', mend);
+  }
+}
+
+function purposeOf(leaf: X509Certificate): 'server' | 'any' | 'other' {
   // X509Certificate.keyUsage is the extended key usage; undefined when the certificate has none and so serves for all.
   const purposes = leaf.keyUsage as readonly string[] | undefined;
-  if (purposes === undefined || purposes.includes(SERVER_AUTH)) return;
-  const mend = 'make the certificate with extendedKeyUsage serverAuth';
-  sheet.problem(`${property}.certificate`, 'is not for servers, so clients refuse it', mend);
+  if (purposes?.some((purpose) => SERVER_AUTH.includes(purpose)) ?? true) return 'server';
+  return purposes?.includes(ANY_PURPOSE) === true ? 'any' : 'other';
+}
+
+/** Whether CredHub's client, with this CA file and host, takes a certificate; with it come those that the server sent. */
+export function credhubTakes(chain: readonly X509Certificate[], caPem: Buffer, host: string, now: Date): boolean {
+  const [leaf] = chain;
+  if (leaf === undefined || namingOf(leaf, host) === undefined || purposeOf(leaf) === 'other') return false;
+  return pathsOf(chain, certificatesIn(caPem)).some((path) =>
+    findFaults(path, true, { credhub: true, now }).every(({ taken }) => taken),
+  );
 }
 
 const oneLine = (names: string): string => names.replaceAll('\n', ', ');

@@ -18,19 +18,22 @@ export function readCertificates(
     sheet.problem(property, `names ${file}, which ${read.trouble}`, 'name a PEM file that the plugin can read');
     return undefined;
   }
-  const blocks = read.bytes.toString('latin1').match(PEM_CERTIFICATE);
-  if (blocks === null) {
+  try {
+    const certificates = certificatesIn(read.bytes);
+    if (certificates.length > 0) return certificates;
     const mend = 'give a file with -----BEGIN CERTIFICATE-----; openssl x509 -inform der turns DER into one';
     sheet.problem(property, `names ${file}, which holds no PEM certificate`, mend);
     return undefined;
-  }
-  try {
-    return blocks.map((block) => new X509Certificate(block));
   } catch {
     const mend = 'make it again or copy it again; openssl x509 -text -noout shows whether it is whole';
     sheet.problem(property, `names ${file}, which holds a certificate that cannot be parsed`, mend);
     return undefined;
   }
+}
+
+/** Throws for one that cannot be parsed. */
+export function certificatesIn(pem: Buffer): X509Certificate[] {
+  return (pem.toString('latin1').match(PEM_CERTIFICATE) ?? []).map((block) => new X509Certificate(block));
 }
 
 /** The private key of a PEM file; undefined (reported) when it cannot be had. */

@@ -28,6 +28,8 @@ class CertificatesTest {
     true    | EC:P-256       | EC:P-521       | sha512   |                                     | kms.test
     true    | RSA:2048       | RSA:4096       | sha256   | keyUsage=critical,digitalSignature  | kms.test
     true    | EC:P-256       | RSA-PSS:2048   | sha256   |                                     | KMS.test
+    true    | EC:P-256       | EC:P-256       | sha256   | extendedKeyUsage=anyExtendedKeyUsage | kms.test
+    true    | EC:P-256       | EC:P-256       | sha256   | extendedKeyUsage=nsSGC              | kms.test
     false   | EC:P-521       | EC:P-256       | sha256   |                                     | kms.test
     false   | EC:P-224       | EC:P-256       | sha256   |                                     | kms.test
     false   | EC:secp256k1   | EC:P-256       | sha256   |                                     | kms.test
@@ -63,6 +65,59 @@ class CertificatesTest {
     key("ca", "EC:P-256");
     key("server", "EC:P-256");
     openssl(new String[0], "req", "-x509", "-key", "ca.key", "-subj", "/CN=ca", "-days", "90", "-out", "new.crt");
+    ca("20200101000000Z", "20210101000000Z");
+    write("ca.crt", Files.readString(file("old.crt")) + Files.readString(file("new.crt")));
+    openssl(new String[0], "req", "-new", "-key", "server.key", "-subj", "/CN=server", "-out", "server.csr");
+    write("server.ext", "subjectAltName=DNS:kms.test\n");
+    openssl(new String[0], "x509", "-req", "-in", "server.csr", "-CA", "new.crt", "-CAkey", "ca.key", "-CAcreateserial",
+      "-days", "60", "-extfile", "server.ext", "-out", "server.crt");
+    agree(true, "kms.test");
+  }
+
+  @ParameterizedTest(name = "from {0} to {1}")
+  @CsvSource({"20200101000000Z, 20210101000000Z", "20990101000000Z, 21000101000000Z"})
+  void bothTakeACaWhateverItsDates(final String from, final String to) throws Exception {
+    key("ca", "EC:P-256");
+    ca(from, to);
+    Files.copy(file("old.crt"), file("ca.crt"));
+    server("/CN=server", "subjectAltName=DNS:kms.test\n");
+    agree(true, "kms.test");
+  }
+
+  @ParameterizedTest(name = "{0}: subject {1}, {2}, host {3}")
+  @CsvSource(delimiter = '|', textBlock = """
+    true    | kms.test       |                                     | kms.test
+    true    | kms.test       | subjectAltName=IP:10.0.0.1          | kms.test
+    true    | x              | subjectAltName=DNS:kms.test,IP:10.0.0.1 | kms.test
+    false   | kms.test       | subjectAltName=DNS:other.test       | kms.test
+    true    | *.internal     |                                     | kms.internal
+    true    | x              | subjectAltName=DNS:*.internal       | kms.internal
+    true    | x              | subjectAltName=DNS:kms*.*.internal  | kms-1.credhub.internal
+    true    | x              | subjectAltName=DNS:*s-*n.a.internal | kms-plugin.a.internal
+    false   | x              | subjectAltName=DNS:*.internal       | kms.a.internal
+    false   | x              | subjectAltName=DNS:kms.*            | kms.internal
+    false   | x              | subjectAltName=DNS:k*p.a.internal   | kms.a.internal
+    """)
+  void bothReadTheSameNames(final boolean taken, final String subject, final String names, final String host)
+      throws Exception {
+    key("ca", "EC:P-256");
+    openssl(new String[0], "req", "-x509", "-key", "ca.key", "-subj", "/CN=ca", "-days", "90", "-out", "ca.crt");
+    Files.copy(file("ca.crt"), file("old.crt"));
+    server("/CN=" + subject, names == null ? "basicConstraints=CA:FALSE\n" : names + "\n");
+    agree(taken, host);
+  }
+
+  /** Signed by old.crt. */
+  private void server(final String subject, final String extensions) throws Exception {
+    key("server", "EC:P-256");
+    openssl(new String[0], "req", "-new", "-key", "server.key", "-subj", subject, "-out", "server.csr");
+    write("server.ext", extensions);
+    openssl(new String[0], "x509", "-req", "-in", "server.csr", "-CA", "old.crt", "-CAkey", "ca.key", "-CAcreateserial",
+      "-days", "60", "-extfile", "server.ext", "-out", "server.crt");
+  }
+
+  /** Makes old.crt of ca.key, valid at these times. */
+  private void ca(final String from, final String to) throws Exception {
     openssl(new String[0], "req", "-new", "-key", "ca.key", "-subj", "/CN=ca", "-out", "old.csr");
     write("old.cnf", """
       [ca]
@@ -81,13 +136,7 @@ class CertificatesTest {
       """);
     write("index", "");
     openssl(new String[0], "ca", "-batch", "-notext", "-config", "old.cnf", "-in", "old.csr", "-selfsign", "-keyfile",
-      "ca.key", "-startdate", "20200101000000Z", "-enddate", "20210101000000Z", "-out", "old.crt");
-    write("ca.crt", Files.readString(file("old.crt")) + Files.readString(file("new.crt")));
-    openssl(new String[0], "req", "-new", "-key", "server.key", "-subj", "/CN=server", "-out", "server.csr");
-    write("server.ext", "subjectAltName=DNS:kms.test\n");
-    openssl(new String[0], "x509", "-req", "-in", "server.csr", "-CA", "new.crt", "-CAkey", "ca.key", "-CAcreateserial",
-      "-days", "60", "-extfile", "server.ext", "-out", "server.crt");
-    agree(true, "kms.test");
+      "ca.key", "-startdate", from, "-enddate", to, "-out", "old.crt");
   }
 
   private void agree(final boolean taken, final String host) throws Exception {

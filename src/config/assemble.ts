@@ -1,5 +1,6 @@
 import { controlSocketIn } from './check/state.ts';
 import type { Sheet } from './problems.ts';
+import { nameOfCkaId } from './read/units.ts';
 import {
   ENVELOPE_DEFAULTS,
   type FileDraft,
@@ -102,7 +103,7 @@ function partition({ label, serial, slot }: NonNullable<TokenDraft['partition']>
 
 function key(draft: KeyDraft): KeyConfig {
   return {
-    label: need(draft.label),
+    ...names(draft),
     state: need(draft.state),
     create: need(draft.create),
     ...givenIds(draft.key_id),
@@ -110,6 +111,11 @@ function key(draft: KeyDraft): KeyConfig {
     size: need(draft.size),
     allowUnsafe: need(draft.allow_unsafe),
   };
+}
+
+function names({ label, cka_id: ckaId }: KeyDraft): Pick<KeyConfig, 'label' | 'ckaId' | 'anyLabel'> {
+  if (typeof ckaId !== 'string') return { label: need(label ?? undefined) };
+  return typeof label === 'string' ? { label, ckaId } : { label: nameOfCkaId(ckaId), ckaId, anyLabel: true };
 }
 
 function givenIds(drafts: KeyDraft['key_id']): Pick<KeyConfig, 'keyId' | 'moreIds'> {

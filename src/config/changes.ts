@@ -91,6 +91,8 @@ function flatten(config: Config): Flat {
         '.state': key.state,
         '.create': key.create,
         '.key_id': key.keyId === undefined ? undefined : [key.keyId, ...(key.moreIds ?? [])],
+        '.label': key.anyLabel === true ? undefined : key.label,
+        '.cka_id': key.ckaId,
         '.mac_label': key.macLabel,
         '.size': key.size,
         '.allow_unsafe': key.allowUnsafe,

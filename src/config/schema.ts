@@ -13,7 +13,7 @@ import {
   type Draft,
 } from './read/fields.ts';
 import { boolean, Fault, integer, oneOf, scalar, textual, wrongType } from './read/scalars.ts';
-import { duration, filePath, keyId, mode, name, size, slotId } from './read/units.ts';
+import { ckaId, duration, filePath, keyId, mode, name, size, slotId } from './read/units.ts';
 import { shown } from './problems.ts';
 
 /** The longest time a Node timer can wait is 24.8 days; a day is more than any of these settings needs. */
@@ -95,7 +95,8 @@ const TOKEN = {
 };
 
 const KEY = {
-  label: required(name(255), "give the key's label on the token"),
+  label: optional(name(255)),
+  cka_id: optional(ckaId),
   state: required(oneOf('active', 'decrypt'), 'write active (one key) or decrypt'),
   create: withDefault(boolean, false),
   key_id: optional(oneOrMore(keyId, 'give the id of the key that encrypts, or leave it out')),

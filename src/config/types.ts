@@ -52,7 +52,12 @@ export interface TokenConfig {
 }
 
 export interface KeyConfig {
+  /** What the key is called here: its label on the token, or where it is found by its CKA_ID alone, `cka_id:` and that. */
   readonly label: string;
+  /** CKA_ID that the AES key must have, in lower-case hex. */
+  readonly ckaId?: string;
+  /** It is found by its CKA_ID alone, whatever its label is, if it has one. */
+  readonly anyLabel?: true;
   readonly state: 'active' | 'decrypt';
   readonly create: boolean;
   /** Names the key, also among several under one label: 32 lower-case hex digits. Encrypt writes it if it can be computed. */

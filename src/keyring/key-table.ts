@@ -24,7 +24,8 @@ export interface KeyTableOptions {
 }
 
 /** What of a query decides which objects are found and which ids they have. */
-const searchFor = ({ label, macLabel }: KeyQuery): string => JSON.stringify([label, macLabel ?? label]);
+const searchFor = ({ label, ckaId = '', macLabel }: KeyQuery): string =>
+  JSON.stringify([label, ckaId, macLabel ?? label]);
 
 /** The configuration's keys as the token last showed them: which one encrypts, and which answers to an id. */
 export class KeyTable {

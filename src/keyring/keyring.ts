@@ -226,7 +226,9 @@ export class HsmKeyring implements Keyring {
   }
 
   #unlisted(label: string): KeyConfig {
-    return { label, state: 'decrypt', create: false, size: 256, allowUnsafe: false };
+    const [, ckaId] = /^cka_id:((?:[0-9a-f]{2})+)$/.exec(label) ?? [];
+    const found = ckaId === undefined ? {} : { ckaId, anyLabel: true as const };
+    return { label, ...found, state: 'decrypt', create: false, size: 256, allowUnsafe: false };
   }
 
   #queries(): KeyQuery[] {

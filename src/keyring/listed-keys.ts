@@ -23,6 +23,8 @@ export const givenIds = ({ keyId, moreIds = [] }: KeyConfig): string[] =>
 /** @param remembered - ids that were computed before for keys under the label, with their CKA_ID. */
 export const queryFor = (config: KeyConfig, remembered: KeyQuery['remembered']): KeyQuery => ({
   label: config.label,
+  ...(config.ckaId === undefined ? {} : { ckaId: config.ckaId }),
+  ...(config.anyLabel === true ? { anyLabel: true } : {}),
   macLabel: config.macLabel,
   sizeBits: config.size,
   active: config.state === 'active',

@@ -48,7 +48,12 @@ export type KeyIdKind = 'check-value' | 'cka-id' | 'assumed';
 
 /** A listed key to look for. */
 export interface KeyQuery {
+  /** What it is called: its label, unless `anyLabel`. */
   readonly label: string;
+  /** CKA_ID of the AES key, in hex. */
+  readonly ckaId?: string;
+  /** Found by `ckaId` alone. */
+  readonly anyLabel?: true;
   readonly macLabel: string | undefined;
   readonly sizeBits: 128 | 192 | 256;
   /** The active key: asked for first, and its scheme tried before it is used. */

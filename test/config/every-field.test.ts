@@ -41,6 +41,8 @@ const whole: Whole<Config> = {
   keys: [
     {
       label: 'key',
+      ckaId: '0a',
+      anyLabel: true,
       state: 'active',
       create: false,
       keyId: '0'.repeat(32),

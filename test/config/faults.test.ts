@@ -410,6 +410,18 @@ faults('token', [
     mend: /from 1 to 128/,
   },
   {
+    fault: 'a key that nothing names',
+    change: (raw) => (raw.keys[0] = { state: 'active' }),
+    property: 'keys[0].label',
+    mend: /label on the token, or the cka_id/,
+  },
+  {
+    fault: 'a CKA_ID that is not in hex digits',
+    change: (raw) => Object.assign(raw.keys[0] ?? {}, { cka_id: 'abc' }),
+    property: 'keys[0].cka_id',
+    mend: /hex digits, in quotes/,
+  },
+  {
     fault: 'an unknown login',
     change: (raw) => (raw.token['login'] = 'root'),
     property: 'token.login',
@@ -592,7 +604,7 @@ faults('keys', [
       keyOf(raw, 1)['key_id'] = ID.toUpperCase();
     },
     property: 'keys[1].key_id',
-    mend: /one label/,
+    mend: /belongs to one key/,
   },
   {
     fault: 'making a key that exists',

@@ -1,5 +1,6 @@
 import type { Sheet } from '../problems.ts';
 import type { ListItem } from '../read/fields.ts';
+import { nameOfCkaId } from '../read/units.ts';
 import type { FileDraft, KeyDraft } from '../schema.ts';
 import { firstOf } from './first-of.ts';
 
@@ -7,7 +8,10 @@ export function checkKeys({ keys, retired_keys: retired }: FileDraft, sheet: She
   if (keys !== undefined) {
     checkActive(keys, sheet);
     checkUnique(keys, sheet);
-    for (const key of keys) checkCreate(key, sheet);
+    for (const key of keys) {
+      checkNamed(key, sheet);
+      checkCreate(key, sheet);
+    }
   }
   if (retired !== undefined) checkRetired(retired, keys ?? [], sheet);
 }
@@ -19,7 +23,7 @@ function checkActive(keys: readonly ListItem<KeyDraft>[], sheet: Sheet): void {
     sheet.problem('keys', 'has no active key to encrypt with', 'give exactly one key state: active');
   }
   if (active.length > 1) {
-    const labels = active.map(({ property, value }) => value.label ?? property).join(', ');
+    const labels = active.map(({ property, value }) => value.label ?? value.cka_id ?? property).join(', ');
     const mend = 'keep state: active on one and give the others state: decrypt';
     sheet.problem('keys', `has ${active.length} active keys (${labels})`, mend);
   }
@@ -29,10 +33,15 @@ function checkUnique(keys: readonly ListItem<KeyDraft>[], sheet: Sheet): void {
   const labels = new Map<string, string>();
   const ids = new Map<string, string>();
   for (const { property, value } of keys) {
-    const sameLabel = value.label === undefined ? undefined : firstOf(labels, value.label, property);
+    const sameLabel = typeof value.label === 'string' ? firstOf(labels, value.label, property) : undefined;
     if (sameLabel !== undefined) {
       const mend = 'list each label once; key_id chooses among keys under one label';
       sheet.problem(`${property}.label`, `repeats the label of ${sameLabel}`, mend);
+    }
+    const alone = typeof value.label === 'string' ? undefined : (value.cka_id ?? undefined);
+    const sameCkaId = alone === undefined ? undefined : firstOf(labels, nameOfCkaId(alone), property);
+    if (sameCkaId !== undefined) {
+      sheet.problem(`${property}.cka_id`, `repeats the cka_id of ${sameCkaId}`, 'list each key once');
     }
     for (const given of value.key_id ?? []) {
       const sameId = firstOf(ids, given.value, given.property);
@@ -41,6 +50,13 @@ function checkUnique(keys: readonly ListItem<KeyDraft>[], sheet: Sheet): void {
       }
     }
   }
+}
+
+function checkNamed({ property, value }: ListItem<KeyDraft>, sheet: Sheet): void {
+  // undefined is a fault that is told already, null is what nobody gave.
+  if (value.label !== null || value.cka_id !== null) return;
+  const mend = "give the key's label on the token, or the cka_id of a key that has no label";
+  sheet.problem(`${property}.label`, 'is missing', mend);
 }
 
 function checkCreate({ property, value }: ListItem<KeyDraft>, sheet: Sheet): void {

@@ -90,6 +90,15 @@ export const keyId = textual((written) => {
   return new Fault(trouble, 'give the 32 hex digits that `kms-plugin keys list` shows');
 });
 
+/** A CKA_ID: 1 to 255 bytes as hex digits, in lower case. */
+export const ckaId = textual((written) => {
+  if (/^([0-9a-f]{2}){1,255}$/i.test(written)) return written.toLowerCase();
+  return new Fault(`is ${shown(written)}`, 'give the bytes of CKA_ID as hex digits, in quotes: two for each byte');
+});
+
+/** What a key without a label is called in state files, reports and commands. */
+export const nameOfCkaId = (ckaId: string): string => `cka_id:${ckaId}`;
+
 /** Text for people and tokens: no control characters, no blanks at its ends, at most `maxBytes` of UTF-8. */
 export function name(maxBytes: number): Reader<string> {
   return textual((written) => {

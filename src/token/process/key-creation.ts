@@ -43,10 +43,14 @@ export async function createKey(
   query: KeyQuery,
   missing: Missing,
 ): Promise<void> {
+  // A key that is to be found by its CKA_ID must have it.
+  const optional = OPTIONAL_ATTRIBUTES.filter((type) => type !== constants.CKA_ID || query.ckaId === undefined);
+  const make = (mechanism: number, template: Template): Promise<void> =>
+    generate(module, session, mechanism, template, optional);
   try {
     if (missing.mac) {
-      await generate(module, session, constants.CKM_GENERIC_SECRET_KEY_GEN, [
-        ...insideOnly(query.macLabel ?? query.label),
+      await make(constants.CKM_GENERIC_SECRET_KEY_GEN, [
+        ...insideOnly(query, query.macLabel),
         { type: constants.CKA_KEY_TYPE, value: constants.CKK_GENERIC_SECRET },
         { type: constants.CKA_VALUE_LEN, value: MAC_KEY_BYTES },
         { type: constants.CKA_SIGN, value: true },
@@ -54,8 +58,8 @@ export async function createKey(
       ]);
     }
     if (missing.aes) {
-      await generate(module, session, constants.CKM_AES_KEY_GEN, [
-        ...insideOnly(query.label),
+      await make(constants.CKM_AES_KEY_GEN, [
+        ...insideOnly(query),
         { type: constants.CKA_KEY_TYPE, value: constants.CKK_AES },
         { type: constants.CKA_VALUE_LEN, value: query.sizeBits / 8 },
         { type: constants.CKA_ENCRYPT, value: true },
@@ -76,10 +80,13 @@ export async function createKey(
   }
 }
 
-const insideOnly = (label: string): Template => [
+/** @param label - another one than the query's. */
+const insideOnly = ({ label: name, ckaId, anyLabel }: KeyQuery, label?: string): Template => [
   { type: constants.CKA_CLASS, value: constants.CKO_SECRET_KEY },
-  { type: constants.CKA_LABEL, value: Buffer.from(label, 'utf8') },
-  { type: constants.CKA_ID, value: randomBytes(16) },
+  ...(anyLabel === true && label === undefined
+    ? []
+    : [{ type: constants.CKA_LABEL, value: Buffer.from(label ?? name, 'utf8') }]),
+  { type: constants.CKA_ID, value: ckaId === undefined ? randomBytes(16) : Buffer.from(ckaId, 'hex') },
   { type: constants.CKA_TOKEN, value: true },
   { type: constants.CKA_PRIVATE, value: true },
   { type: constants.CKA_SENSITIVE, value: true },
@@ -91,16 +98,22 @@ const insideOnly = (label: string): Template => [
   { type: constants.CKA_MODIFIABLE, value: false },
 ];
 
-async function generate(module: Pkcs11Module, session: Handle, mechanism: number, template: Template): Promise<void> {
+async function generate(
+  module: Pkcs11Module,
+  session: Handle,
+  mechanism: number,
+  template: Template,
+  optional: readonly number[],
+): Promise<void> {
   let attempt = template;
-  for (const optional of [undefined, ...OPTIONAL_ATTRIBUTES]) {
-    if (optional !== undefined) attempt = attempt.filter((attribute) => attribute.type !== optional);
+  for (const left of [undefined, ...optional]) {
+    if (left !== undefined) attempt = attempt.filter((attribute) => attribute.type !== left);
     try {
       await module.generateKey(session, mechanism, attempt);
       return;
     } catch (error) {
       const refused = error instanceof CkrError && TEMPLATE_REFUSED.test(error.ckr);
-      if (!refused || optional === OPTIONAL_ATTRIBUTES.at(-1)) throw error;
+      if (!refused || left === optional.at(-1)) throw error;
     }
   }
 }

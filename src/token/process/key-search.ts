@@ -6,6 +6,7 @@ import {
   handleToNumber,
   type Handle,
   type Pkcs11Module,
+  type Template,
   type TokenFacts,
 } from '../pkcs11/module.ts';
 import type { SessionPool } from '../pkcs11/session-pool.ts';
@@ -52,7 +53,7 @@ export interface SearchContext {
  * unfit is returned with its problems, and an object beside it that is unfit is named with it.
  */
 export async function searchKeys(context: SearchContext, query: KeyQuery): Promise<FoundKey[]> {
-  const { aes, other } = objectsUnder(context, query.label);
+  const { aes, other } = objectsOf(context, query);
   const macs: MacKey[] = [];
   const notes = other.filter((object) => !MAC_KEY_TYPES.has(object.keyType)).map((object) => stranger(query, object));
   for (const object of secondKeys(context, query, other)) {
@@ -101,7 +102,7 @@ export function keysUnder(
   context: Pick<SearchContext, 'module' | 'anchor'>,
   query: KeyQuery,
 ): { readonly aes: number; readonly macs: number } {
-  const { aes, other } = objectsUnder(context, query.label);
+  const { aes, other } = objectsOf(context, query);
   return { aes: aes.length, macs: secondKeys(context, query, other).length };
 }
 
@@ -110,7 +111,8 @@ function secondKeys(
   { label, macLabel }: KeyQuery,
   beside: readonly SecretObject[],
 ): SecretObject[] {
-  const objects = macLabel === undefined || macLabel === label ? beside : objectsUnder(context, macLabel).other;
+  const objects =
+    macLabel === undefined || macLabel === label ? beside : objectsWith(context, [labelled(macLabel)]).other;
   return objects.filter((object) => MAC_KEY_TYPES.has(object.keyType));
 }
 
@@ -119,14 +121,34 @@ interface SecretObject {
   readonly keyType: number;
 }
 
-function objectsUnder(
+const labelled = (label: string): Template[number] => ({
+  type: constants.CKA_LABEL,
+  value: Buffer.from(label, 'utf8'),
+});
+
+/**
+ * The objects that a query names. Beside a label, CKA_ID chooses among the AES keys only: a second key may have another.
+ * Throws CkrError.
+ */
+function objectsOf(
   context: Pick<SearchContext, 'module' | 'anchor'>,
-  label: string,
+  { label, ckaId, anyLabel }: KeyQuery,
+): { aes: Handle[]; other: SecretObject[] } {
+  if (ckaId === undefined) return objectsWith(context, [labelled(label)]);
+  const identified = { type: constants.CKA_ID, value: Buffer.from(ckaId, 'hex') };
+  if (anyLabel === true) return objectsWith(context, [identified]);
+  const { other } = objectsWith(context, [labelled(label)]);
+  return { aes: objectsWith(context, [labelled(label), identified]).aes, other };
+}
+
+function objectsWith(
+  context: Pick<SearchContext, 'module' | 'anchor'>,
+  template: Template,
 ): { aes: Handle[]; other: SecretObject[] } {
   const { module, anchor } = context;
   const handles = module.findObjects(anchor, [
     { type: constants.CKA_CLASS, value: constants.CKO_SECRET_KEY },
-    { type: constants.CKA_LABEL, value: Buffer.from(label, 'utf8') },
+    ...template,
   ]);
   const attributes = new Attributes(module, anchor);
   const aes: Handle[] = [];

@@ -5,6 +5,7 @@ import type { Keyring, KeyringHealth } from '../keyring/index.ts';
 import type { Log } from '../log/index.ts';
 import { guarded } from '../guard/index.ts';
 import { Admission } from './admission.ts';
+import { Budget } from './budget.ts';
 import type { Errand } from './errand.ts';
 import { StatusAskers } from './kubernetes.ts';
 import { type CallFacts, Ledger, type MethodTally } from './ledger.ts';
@@ -19,6 +20,10 @@ import { WaitingRoom } from './waiting-room.ts';
 export interface Caller extends Patient {
   /** The listener's name. */
   readonly listener: string;
+  /** An answer of so many bytes is on its way; the function that is returned says that it has left. */
+  answering(bytes: number): () => void;
+  /** Gives an answer, now or in a moment: at the end of the program the client first learns that it must open no more calls. */
+  answer(give: () => void): void;
 }
 
 /** A method that needs no HSM: answered from memory, never waits. */
@@ -55,6 +60,7 @@ export class Core implements RunHall {
   readonly keyring: Keyring;
   readonly version: string;
   readonly admission: Admission;
+  readonly budget = new Budget();
   readonly progress = new Progress();
   readonly waitingRoom: WaitingRoom;
   readonly ledger: Ledger;
@@ -108,11 +114,12 @@ export class Core implements RunHall {
     this.waitingRoom.resize(limits.queued);
   }
 
-  /** Nobody starts or waits from now on; who waits for the token fails. */
+  /** Who waits for the token fails, and nobody waits from now on; what clients have begun is served until `abortAll`. */
   close(): void {
     this.#closing = true;
     for (const run of this.#runs.all()) run.abortWaiting(shuttingDown());
     this.waitingRoom.close();
+    this.budget.close();
   }
 
   /** Fails whatever still runs. */
@@ -141,12 +148,14 @@ export class Core implements RunHall {
         requestBytes: 0,
         uid: undefined,
       };
-      try {
-        callback(null, method.answer(call.request, userAgent(call)));
-        this.ledger.succeeded(tally, facts, 0, undefined);
-      } catch (thrown) {
-        this.#fail(tally, facts, callback, thrown);
-      }
+      caller.answer(() => {
+        try {
+          callback(null, method.answer(call.request, userAgent(call)));
+          this.ledger.succeeded(tally, facts, 0, undefined);
+        } catch (thrown) {
+          this.#fail(tally, facts, callback, thrown);
+        }
+      });
     };
   }
 
@@ -167,20 +176,28 @@ export class Core implements RunHall {
       };
       let errand: Errand<Result>;
       try {
+        if (this.budget.full) throw memoryFull();
         errand = method.errand(request, payload);
       } catch (thrown) {
         payload.fill(0);
-        this.#fail(tally, facts, callback, thrown);
+        caller.answer(() => this.#fail(tally, facts, callback, thrown));
         return;
       }
+      let left = (): void => undefined;
       const run = new Run<Result>(this, caller, errand, clientDeadline(call, arrived), (outcome) => {
         this.#runs.delete(run);
-        call.off('cancelled', gone);
-        if (outcome instanceof KmsError) this.#fail(tally, facts, callback, outcome);
-        else this.#succeed(tally, facts, callback, method, errand, outcome);
+        caller.answer(() => {
+          if (outcome instanceof KmsError) this.#fail(tally, facts, callback, outcome);
+          else left = this.#succeed(tally, facts, callback, method, errand, outcome, caller);
+        });
       });
-      // grpc-js says so also when it has itself answered a client's deadline, and after every call.
-      const gone = (): void => run.abort(goneReason(call));
+      // Said after every call, when the last of its answer has left; and when the client gives it up, or grpc-js has itself
+      // answered a client's deadline.
+      const gone = (): void => {
+        left();
+        run.left();
+        run.abort(goneReason(call));
+      };
       this.#runs.add(run);
       call.on('cancelled', gone);
       try {
@@ -198,19 +215,22 @@ export class Core implements RunHall {
     method: HsmMethod<Request, Response, Result>,
     errand: Errand<Result>,
     result: Result,
-  ): void {
+    caller: Caller,
+  ): () => void {
     let answer: ReturnType<typeof method.answer>;
     try {
       answer = method.answer(result);
     } catch (thrown) {
       errand.discard(result);
       this.#fail(tally, facts, callback, thrown);
-      return;
+      return () => undefined;
     }
+    const left = caller.answering(answer.responseBytes);
     // Serialised before this returns, so the result may be zeroed after it.
     callback(null, answer.response);
     errand.discard(result);
     this.ledger.succeeded(tally, facts, answer.responseBytes, answer.keyId);
+    return left;
   }
 
   #fail(tally: MethodTally, facts: CallFacts, callback: sendUnaryData<never>, thrown: unknown): void {
@@ -218,6 +238,10 @@ export class Core implements RunHall {
     callback(toGrpcStatus(error));
     this.ledger.failed(tally, facts, error);
   }
+}
+
+function memoryFull(): KmsError {
+  return new KmsError('memory-full', 'the memory for requests and answers of all connections is used up; try again');
 }
 
 function userAgent(call: ServerUnaryCall<unknown, unknown>): string {

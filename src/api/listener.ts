@@ -1,11 +1,12 @@
 import { createServer, type Server, type Socket } from 'node:net';
+import { awakeMs } from '../call/index.ts';
 import type { ListenerConfig } from '../config/index.ts';
 import { FAULTS } from '../errors/index.ts';
 import type { Log } from '../log/index.ts';
 import { claimSocket, type SocketClaim, type Standing } from '../socket/index.ts';
-import { Connection, type Services } from './connection.ts';
+import { Connection, LATE_MS, type Services } from './connection.ts';
 import { kubernetesReport } from './kubernetes.ts';
-import { type Certificate, TlsGate } from './tls.ts';
+import { type Certificate, socketBeneath, TlsGate } from './tls.ts';
 import type { ListenerReport } from './types.ts';
 
 /**
@@ -22,10 +23,11 @@ export class Listener {
   #config: ListenerConfig;
   readonly #services: Services;
   readonly #log: Log;
-  readonly #mayEnter: () => boolean;
   readonly #server: Server;
   readonly #gate: TlsGate | undefined;
   readonly #sockets = new Set<Socket>();
+  /** Of `#sockets` those in the middle of a TLS handshake, in the order of their accept. */
+  readonly #greeting = new Set<Socket>();
   readonly #connections = new Set<Connection>();
   #claim: SocketClaim | undefined;
   #draining = false;
@@ -34,22 +36,17 @@ export class Listener {
 
   /**
    * @param certificate - given exactly when the listener has TLS.
-   * @param mayEnter - whether one more connection is within the limit.
    */
-  constructor(
-    config: ListenerConfig,
-    certificate: Certificate | undefined,
-    services: Services,
-    log: Log,
-    mayEnter: () => boolean,
-  ) {
+  constructor(config: ListenerConfig, certificate: Certificate | undefined, services: Services, log: Log) {
     this.#config = config;
     this.#services = services;
     this.#log = log;
-    this.#mayEnter = mayEnter;
     this.#server = createServer((socket) => this.#accept(socket));
     if (certificate !== undefined) {
-      this.#gate = new TlsGate(certificate, config.name, log, (socket) => this.#serve(socket));
+      this.#gate = new TlsGate(certificate, config.name, log, (socket) => {
+        this.#greeted(socket);
+        this.#serve(socket);
+      });
     }
   }
 
@@ -85,11 +82,17 @@ export class Listener {
     await this.#claim?.release();
   }
 
-  /** Asks all clients to go; resolves when they have. */
-  drain(): Promise<void> {
+  /** Asks all clients to go. Who is about to come or to begin is still served. */
+  drain(): void {
     this.#draining = true;
     for (const connection of this.#connections) connection.drain();
-    this.#destroyIdle();
+    setTimeout(() => {
+      for (const socket of this.#greeting) socket.destroy();
+    }, LATE_MS).unref();
+  }
+
+  /** Resolves when no connection is open. */
+  empty(): Promise<void> {
     return this.#sockets.size === 0
       ? Promise.resolve()
       : new Promise((resolve) => {
@@ -122,26 +125,14 @@ export class Listener {
     };
   }
 
-  /** While draining: nothing is under way on sockets that are in the middle of a handshake. */
-  #destroyIdle(): void {
-    if (this.#draining && this.#connections.size === 0) this.destroy();
-  }
-
   #accept(socket: Socket): void {
     const listener = this.#config.name;
     socket.on('error', (error) => this.#log.debug(`connection failed: ${error.message}`, { listener }));
-    if (this.#draining) {
-      socket.destroy();
-      return;
-    }
-    if (!this.#mayEnter()) {
+    const open = this.#greeting.size + this.#connections.size;
+    if (open >= this.#services.core.limits.connections && !this.#makeRoom()) {
       this.#refused++;
       socket.destroy();
-      this.#log.warn('connection refused: as many are open as limits.connections allows', {
-        listener,
-        code: FAULTS.connections.code,
-        limit: this.#services.core.limits.connections,
-      });
+      this.#tellFull('connection refused: as many are open and at work as limits.connections allows');
       return;
     }
     this.#sockets.add(socket);
@@ -150,11 +141,56 @@ export class Listener {
       if (this.#sockets.size === 0) this.#emptied?.();
     });
     if (this.#gate === undefined) this.#serve(socket);
-    else this.#gate.accept(socket);
+    else {
+      this.#greeting.add(socket);
+      socket.on('close', () => this.#greeting.delete(socket));
+      this.#gate.accept(socket);
+    }
+  }
+
+  /** The handshake has ended well. */
+  #greeted(secure: Socket): void {
+    const accepted = socketBeneath(secure);
+    if (accepted !== undefined) this.#greeting.delete(accepted);
+  }
+
+  /**
+   * Anybody who may open the socket can open it many times: the connection that has been idle for longest goes, first among
+   * those that never had a call answered by the HSM. False when all are at work.
+   */
+  #makeRoom(): boolean {
+    const [handshake] = this.#greeting;
+    const idle = [...this.#connections].flatMap((connection) =>
+      connection.idle === undefined ? [] : [{ connection, ...connection.idle }],
+    );
+    idle.sort((one, other) => Number(one.served) - Number(other.served) || one.since - other.since);
+    const [first] = idle;
+    const why = 'as many connections are open as limits.connections allows, and it has been idle for longest';
+    if (handshake !== undefined && first?.served !== false) {
+      this.#tellFull(`a connection in its TLS handshake is closed: ${why}`);
+      this.#greeting.delete(handshake);
+      handshake.destroy();
+    } else if (first === undefined) return false;
+    else {
+      this.#connections.delete(first.connection);
+      first.connection.cut(why);
+    }
+    return true;
+  }
+
+  #tellFull(message: string): void {
+    this.#log.warn(message, {
+      listener: this.#config.name,
+      kind: 'connections',
+      code: FAULTS.connections.code,
+      limit: this.#services.core.limits.connections,
+    });
   }
 
   #serve(stream: Socket): void {
-    const connection = new Connection(this.#services, this.#config, stream, performance.now());
+    const connection = new Connection(this.#services, this.#config, stream, awakeMs(), (why) =>
+      this.#log.warn(`connection or request ended: ${why}`, { listener: this.#config.name, kind: why }),
+    );
     this.#connections.add(connection);
     const beginning = setTimeout(() => {
       if (connection.begun) return;
@@ -174,7 +210,6 @@ export class Listener {
       clearTimeout(farewell);
       this.#connections.delete(connection);
       connection.closed();
-      this.#destroyIdle();
     });
     if (this.#draining) connection.drain();
   }

@@ -1,4 +1,4 @@
-import { CallEnd } from '../call/index.ts';
+import { awakeMs, CallEnd } from '../call/index.ts';
 import { KmsError, toKmsError } from '../errors/index.ts';
 import type { Keyring } from '../keyring/index.ts';
 import type { Admission, Applicant } from './admission.ts';
@@ -9,10 +9,12 @@ import { isOut, type Waiter, type WaitingRoom } from './waiting-room.ts';
 
 /** The connection that a call came on, as far as patience goes. */
 export interface Patient {
-  /** Until when its calls wait for the token, in `performance.now()` milliseconds; in the past when they do not. */
+  /** Until when its calls wait for the token, in `awakeMs()`; in the past when they do not. */
   readonly patientUntil: number;
   /** A call that needed the HSM has succeeded: patience is over. */
   served(): void;
+  /** Ends the connection. */
+  cut(why: string): void;
 }
 
 /** Whose time can be up. */
@@ -30,17 +32,20 @@ export interface RunHall {
   readonly callDeadlineMs: number;
   /** Tells a run that its time is up, and catches what that throws. */
   readonly timeUp: (run: Timed) => void;
-  /** Shutting down: nobody starts, nobody waits. */
+  /** Shutting down: nobody waits for the token. */
   readonly closing: boolean;
 }
 
-type State = 'new' | 'queued' | 'running' | 'waiting' | 'done';
+/** Least time for an answer to leave, in milliseconds, where the HSM has used the call's own up. */
+const LEAST_TO_READ_MS = 1_000;
+
+type State = 'new' | 'queued' | 'running' | 'waiting' | 'answering' | 'done';
 
 /**
  * One call that needs the HSM, from its arrival to its end: a place in flight, a deadline that holds whatever hangs, and
  * the patience of its connection. It ends exactly once, by `end`.
  *
- * new → queued → running → done, and with patience from each of the first three to waiting and back to queued.
+ * new → queued → running → answering → done, and with patience from each of the first three to waiting and back to queued.
  */
 export class Run<Result> implements Applicant, Waiter, Listed, Timed {
   place = -1;
@@ -55,6 +60,8 @@ export class Run<Result> implements Applicant, Waiter, Listed, Timed {
   /** The deadline of the attempt, or the end of the wait; whether it is the client's own. */
   #until = 0;
   #untilClients = false;
+  /** When the call's own time began. */
+  #began = 0;
   /** Attempts that the keyring has not settled yet, abandoned ones included. */
   #unsettled = 0;
   #lastFailure: KmsError | undefined;
@@ -75,18 +82,22 @@ export class Run<Result> implements Applicant, Waiter, Listed, Timed {
   }
 
   begin(): void {
-    if (this.#hall.closing) {
-      this.#finish(shuttingDown());
-      return;
-    }
     const { availability, servesCached } = this.#hall.keyring.health();
-    if (isOut(availability) && !servesCached && this.#isPatient()) {
+    if (isOut(availability) && !servesCached && !this.#hall.closing && this.#isPatient()) {
       const refusal = this.#errand.refusal();
       if (refusal === undefined) this.#wait(undefined);
       else this.#finish(refusal);
       return;
     }
-    if (!this.#apply()) this.#finish(queueFull(this.#hall.admission.queued));
+    if (!this.#apply()) this.crowdedOut();
+  }
+
+  get from(): Patient {
+    return this.#patient;
+  }
+
+  crowdedOut(): void {
+    this.#finish(queueFull(this.#hall.admission.queued));
   }
 
   admitted(): void {
@@ -118,7 +129,7 @@ export class Run<Result> implements Applicant, Waiter, Listed, Timed {
 
   /** Ends the run now, wherever it is: the client has gone, or the program ends. */
   abort(reason: KmsError): void {
-    if (this.#state === 'done') return;
+    if (this.#state === 'done' || this.#state === 'answering') return;
     this.#stop(reason);
     this.#finish(reason);
   }
@@ -130,7 +141,8 @@ export class Run<Result> implements Applicant, Waiter, Listed, Timed {
 
   /** Asks for a place; the call's own time begins. False when the queue is full. */
   #apply(): boolean {
-    this.#arm(performance.now() + this.#hall.callDeadlineMs);
+    this.#began = performance.now();
+    this.#arm(this.#began + this.#hall.callDeadlineMs);
     this.#state = 'queued';
     return this.#hall.admission.apply(this);
   }
@@ -145,13 +157,31 @@ export class Run<Result> implements Applicant, Waiter, Listed, Timed {
       if (this.#state === 'done') this.#releaseWhenUnused();
       return;
     }
-    this.#hall.admission.leave();
     if (failed) {
+      this.#hall.admission.leave(this);
       this.#failed(outcome);
       return;
     }
     this.#patient.served();
-    this.#finish(outcome);
+    this.#answer(outcome);
+  }
+
+  /** The place is free when the answer has left, and the connection ends if it does not: a client that reads nothing would keep it. */
+  #answer(result: Result): void {
+    this.#state = 'answering';
+    clearTimeout(this.#timer);
+    const until = Math.max(this.#began + this.#hall.callDeadlineMs, performance.now() + LEAST_TO_READ_MS);
+    this.#timer = setTimeout(this.#hall.timeUp, Math.ceil(until - performance.now()), this);
+    this.#end(result);
+    this.#releaseWhenUnused();
+  }
+
+  /** The answer has left, or nobody waits for it any more. */
+  left(): void {
+    if (this.#state !== 'answering') return;
+    this.#state = 'done';
+    clearTimeout(this.#timer);
+    this.#hall.admission.leave(this);
   }
 
   #failed(failure: KmsError): void {
@@ -167,7 +197,7 @@ export class Run<Result> implements Applicant, Waiter, Listed, Timed {
   }
 
   #isPatient(): boolean {
-    return performance.now() < this.#patient.patientUntil;
+    return awakeMs() < this.#patient.patientUntil;
   }
 
   #wait(failure: KmsError | undefined): void {
@@ -177,7 +207,7 @@ export class Run<Result> implements Applicant, Waiter, Listed, Timed {
       return;
     }
     this.#state = 'waiting';
-    this.#arm(this.#patient.patientUntil);
+    this.#arm(performance.now() + this.#patient.patientUntil - awakeMs());
   }
 
   #arm(until: number): void {
@@ -190,6 +220,11 @@ export class Run<Result> implements Applicant, Waiter, Listed, Timed {
 
   /** Called by the timer alone. */
   timeUp(): void {
+    if (this.#state === 'answering') {
+      this.left();
+      this.#patient.cut('a client has not read an answer by the deadline of its call');
+      return;
+    }
     if (this.#state === 'waiting' && !this.#untilClients) {
       this.#patienceOver();
       return;
@@ -201,6 +236,11 @@ export class Run<Result> implements Applicant, Waiter, Listed, Timed {
 
   /** One last try where the token is there after all. */
   #patienceOver(): void {
+    if (this.#isPatient()) {
+      // The processes were stopped meanwhile: nobody could be waited for.
+      this.#arm(performance.now() + this.#patient.patientUntil - awakeMs());
+      return;
+    }
     const { availability, reason } = this.#hall.keyring.health();
     if (!isOut(availability)) {
       this.retry();
@@ -221,7 +261,7 @@ export class Run<Result> implements Applicant, Waiter, Listed, Timed {
     if (state === 'queued') this.#hall.admission.withdraw(this);
     if (state === 'waiting') this.#hall.waitingRoom.leave(this);
     this.#callEnd.abort(reason);
-    if (state === 'running') this.#hall.admission.leave();
+    if (state === 'running') this.#hall.admission.leave(this);
   }
 
   #finish(outcome: Result | KmsError): void {

@@ -1,11 +1,13 @@
 import type { LimitsConfig, ListenerConfig } from '../config/index.ts';
+import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 import type { Log } from '../log/index.ts';
 import type { Services } from './connection.ts';
 import { Core } from './core.ts';
 import { HealthWatchers } from './health.ts';
+import { checkGrpc } from './http2.ts';
 import { Listener } from './listener.ts';
 import { loadServiceDefinitions } from './protos.ts';
-import { type Certificate, loadCertificate } from './tls.ts';
+import { type Certificate, checkTls, loadCertificate } from './tls.ts';
 import type { ApiServer, ApiServerOptions, CallCounts, ListenerReport } from './types.ts';
 
 /** Makes the server; nothing is opened yet. */
@@ -51,6 +53,10 @@ class Server implements ApiServer {
 
   constructor(options: ApiServerOptions) {
     const { limits, keyring, log, version, observer } = options;
+    checkGrpc();
+    checkTls();
+    // It writes what clients send to standard error.
+    setLogVerbosity(logVerbosity.NONE);
     this.#configs = options.listeners;
     this.#log = log;
     const core = new Core({ limits, keyring, log, version, observer });
@@ -61,7 +67,7 @@ class Server implements ApiServer {
     try {
       const certificates = await loadCertificates(this.#configs);
       this.#listeners = this.#configs.map(
-        (config, index) => new Listener(config, certificates[index], this.#services, this.#log, () => this.#mayEnter()),
+        (config, index) => new Listener(config, certificates[index], this.#services, this.#log),
       );
       // One after the other: listeners that share a directory share its lock.
       for (const listener of this.#listeners) await listener.open();
@@ -105,17 +111,17 @@ class Server implements ApiServer {
     return this.#services.core.counts();
   }
 
-  #mayEnter(): boolean {
-    const open = this.#listeners.reduce((sum, listener) => sum + listener.size, 0);
-    return open < this.#services.core.limits.connections;
-  }
-
   async #end(withinMs: number): Promise<void> {
     const { core, watchers } = this.#services;
     core.close();
     watchers.close();
-    const released = Promise.all(this.#listeners.map((listener) => listener.stopAccepting()));
-    const drained = Promise.all(this.#listeners.map((listener) => listener.drain()));
+    for (const listener of this.#listeners) listener.drain();
+    const gone = Promise.all(
+      this.#listeners.map(async (listener) => {
+        await listener.stopAccepting();
+        await listener.empty();
+      }),
+    );
     const farewell = Math.max(0, withinMs - Math.max(FAREWELL_MS, withinMs / 10));
     const timers = [
       setTimeout(() => core.abortAll(), farewell),
@@ -129,7 +135,7 @@ class Server implements ApiServer {
     const limit = new Promise<void>((resolve) => {
       timers.push(setTimeout(resolve, withinMs));
     });
-    await Promise.race([Promise.all([released, drained]), limit]);
+    await Promise.race([gone, limit]);
     for (const timer of timers) clearTimeout(timer);
   }
 }

@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 import tls from 'node:tls';
 import type { ListenerTls } from '../config/index.ts';
 import type { Log } from '../log/index.ts';
@@ -11,6 +11,23 @@ export interface Certificate {
   /** Zeroed when the certificate is used or dropped. */
   readonly privateKey: Buffer;
   readonly expires: Date;
+}
+
+/** The accepted socket beneath a TLS socket, which Node shows in a private field alone. */
+export function socketBeneath(secure: Socket): Socket | undefined {
+  return (secure as Socket & { readonly _parent?: Socket })._parent;
+}
+
+/** @throws Error when Node is not as `socketBeneath` needs it. */
+export function checkTls(): void {
+  const socket = new Socket();
+  const secure = new tls.TLSSocket(socket);
+  const isShown = socketBeneath(secure) === socket;
+  secure.destroy();
+  if (!isShown)
+    throw new Error(
+      'this release of Node does not show the socket beneath a TLS socket: use the one that comes with it',
+    );
 }
 
 /** Time for a TLS handshake, in milliseconds. */

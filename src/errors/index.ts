@@ -60,6 +60,7 @@ export const FAILURES = {
   'queue-full': row('KMS-5005', 'RESOURCE_EXHAUSTED'),
   deadline: row('KMS-5006', 'DEADLINE_EXCEEDED'),
   cancelled: row('KMS-5007', 'CANCELLED'),
+  'memory-full': row('KMS-5008', 'RESOURCE_EXHAUSTED'),
   // 9xxx: our own fault
   internal: row('KMS-9001', 'INTERNAL'),
 } as const satisfies Record<string, FailureRow>;

@@ -56,7 +56,7 @@ export const SERVICE_FAMILIES: readonly Family<Snapshot>[] = [
   {
     name: 'kms_plugin_connections_limit',
     type: 'gauge',
-    help: 'limits.connections, of all listeners together.',
+    help: 'limits.connections, for each listener.',
     rows: ({ limits }) => [[{}, limits.connections]],
   },
   {

@@ -3,6 +3,7 @@ import { lstatSync } from 'node:fs';
 import { access, chmod, constants, lstat, rename, stat, unlink } from 'node:fs/promises';
 import type { Server } from 'node:net';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type FileLock, LockFileError, LockHeldError, lockFile } from '../lock/index.ts';
 import { SocketError } from './error.ts';
 import { lookAt } from './look.ts';
@@ -37,6 +38,9 @@ export interface SocketClaim {
 }
 
 const LOCK_WAIT_MS = 5_000;
+
+/** Time to accept those who connected just before the name went, in milliseconds. */
+const LAST_ACCEPTS_MS = 20;
 
 /**
  * Makes `server` (a `net.Server`, `http.Server` …, not yet listening) listen at `endpoint`, so that of several processes
@@ -93,6 +97,8 @@ async function claimPath(server: Server, socketPath: string, mode: number, lockW
         () => standingOf(socketPath, ours),
         async () => {
           await removeIfOurs(socketPath, ours, lockWaitMs);
+          // Who has connected by the name waits to be accepted, and would be cut off.
+          await sleep(LAST_ACCEPTS_MS);
           stopListening(server);
         },
       );

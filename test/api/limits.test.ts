@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { connect } from 'node:net';
 import { test } from 'node:test';
 import { status } from '@grpc/grpc-js';
 import { KmsError } from '../../src/errors/index.ts';
@@ -159,20 +160,42 @@ test('a value is not zeroed while the keyring still works on it', async (t) => {
   assert.deepEqual(seen, Buffer.alloc(6));
 });
 
-test('connections above the limit are closed at once and logged; a place that is free again is given', async (t) => {
-  const { client, server, log } = await serve(t, { limits: { connections: 2 } });
-  const [first, second, third] = [client(), client(), client()];
-  assert.equal(statusOf(await first.version()), 'OK');
-  assert.equal(statusOf(await second.version()), 'OK');
-  assert.equal(statusOf(await third.version()), 'UNAVAILABLE');
-  const refused = log.above('debug').find(({ message }) => message.includes('limits.connections'));
-  assert.equal(refused?.level, 'warn');
-  assert.equal(refused.fields['limit'], 2);
-  assert.equal(server.listeners()[0]?.connections, 2);
-  first.close();
-  await until(() => server.listeners()[0]?.connections === 1);
-  const deadline = Date.now() + 10_000;
-  while (statusOf(await third.version()) !== 'OK') assert.ok(Date.now() < deadline);
+test('above the limit the connection that has been idle for longest goes, first those that never had an answer of the HSM', async (t) => {
+  const { client, server, log, path: socketPath } = await serve(t, { limits: { connections: 3 } });
+  const used = client();
+  assert.equal(statusOf(await used.encrypt(value)), 'OK');
+  const closed: number[] = [];
+  const idle = Array.from({ length: 70 }, (_, index) =>
+    connect({ path: socketPath })
+      .resume()
+      .on('error', () => undefined)
+      .on('close', () => closed.push(index)),
+  );
+  await until(() => closed.length === 68);
+  assert.deepEqual(
+    closed,
+    [...closed].sort((one, other) => one - other),
+    'the longest idle one first',
+  );
+  assert.equal(statusOf(await client().encrypt(value)), 'OK', 'a new one gets in');
+  assert.equal(statusOf(await used.encrypt(value)), 'OK');
+  assert.equal(server.listeners()[0]?.connections, 3);
+  const told = log.above('debug').find(({ message }) => message.includes('limits.connections'));
+  assert.equal(told?.level, 'warn');
+  for (const socket of idle) socket.destroy();
+});
+
+test('above the limit nobody who is at work goes, and the new one is refused', async (t) => {
+  const { client, keyring, server } = await serve(t, { limits: { connections: 2 } });
+  const { wait, open } = gate();
+  keyring.before = wait;
+  const answers = [client(), client()].map((kms) => kms.encrypt(value));
+  await until(() => keyring.calls.length === 2);
+  assert.equal(statusOf(await client().version()), 'UNAVAILABLE');
+  assert.equal(server.listeners()[0]?.refused, 1);
+  open();
+  open();
+  for (const answer of await Promise.all(answers)) assert.equal(statusOf(answer), 'OK');
 });
 
 test('new limits hold for new calls and new connections', async (t) => {

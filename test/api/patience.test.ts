@@ -257,3 +257,16 @@ test('shutting down ends the wait', async (t) => {
   assert.match((await answer).error?.details ?? '', /shutting down.*\[KMS-2005\]$/);
   await ended;
 });
+
+test('patience does not run down while everything is stopped', async (t) => {
+  const keyring = away(new FakeKeyring());
+  const { client, server } = await serve(t, { listener: { patienceMs: 2_000 }, keyring });
+  const answer = client().encrypt(value);
+  await until(() => server.calls().waiting === 1);
+  // Nothing runs in this process meanwhile, as with SIGSTOP or in a suspended VM.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 4_000);
+  await pause(100);
+  assert.equal(server.calls().waiting, 1);
+  keyring.become('ready');
+  assert.equal(statusOf(await answer), 'OK');
+});

@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import type { IncomingHttpHeaders } from 'node:http2';
 import { test } from 'node:test';
+import { gzipSync } from 'node:zlib';
+import { status as grpc } from '@grpc/grpc-js';
 import { serve } from './support/fixture.ts';
 import { FakeKeyring, KEY_ID } from './support/keyring.ts';
 import { field, WireClient } from './support/wire.ts';
@@ -62,4 +66,72 @@ test('pings are answered, however many', async (t) => {
   for (let round = 0; round < 200; round++) await client.ping();
   assert.deepEqual(client.goaways, []);
   assert.equal((await client.call(`${V1}Encrypt`, field(2, 'x'))).status, '0');
+});
+
+const ENCRYPT = `${V1}Encrypt`;
+
+test('a deadline of 25 days or more is none, a shorter one holds', async (t) => {
+  const { path: socketPath, keyring } = await serve(t);
+  const client = new WireClient(socketPath);
+  t.after(() => client.session.destroy());
+  for (const timeout of [
+    '2147483S',
+    '2147484S',
+    '2592000S',
+    '4294968S',
+    '4320000S',
+    '700H',
+    '40000M',
+    '99999999S',
+    '99999999H',
+  ]) {
+    const { status } = await client.call(ENCRYPT, field(2, 'x'), { 'grpc-timeout': timeout });
+    assert.equal(status, '0', timeout);
+  }
+  keyring.before = () => new Promise<void>(() => undefined);
+  const { status } = await client.call(ENCRYPT, field(2, 'x'), { 'grpc-timeout': '50m' });
+  assert.equal(status, String(grpc.DEADLINE_EXCEEDED));
+});
+
+test('a compressed message is refused before it is inflated', async (t) => {
+  const { path: socketPath, keyring } = await serve(t);
+  const client = new WireClient(socketPath);
+  t.after(() => client.session.destroy());
+  const body = gzipSync(field(2, 'x'));
+  const prefix = Buffer.from([1, 0, 0, 0, body.length]);
+  for (const encoding of ['gzip', 'deflate', 'br']) {
+    const stream = client.session.request({
+      ':method': 'POST',
+      ':path': ENCRYPT,
+      'content-type': 'application/grpc',
+      te: 'trailers',
+      'grpc-encoding': encoding,
+    });
+    stream.end(Buffer.concat([prefix, body]));
+    const [headers] = (await once(stream, 'response')) as [IncomingHttpHeaders];
+    assert.equal(headers['grpc-status'], String(grpc.UNIMPLEMENTED), encoding);
+  }
+  assert.equal(keyring.calls.length, 0);
+  assert.equal((await client.call(ENCRYPT, field(2, 'x'), { 'grpc-encoding': 'identity' })).status, '0');
+});
+
+test('what a client sends in headers is written nowhere', async (t) => {
+  const { path: socketPath, log } = await serve(t);
+  const written: unknown[] = [];
+  for (const method of ['error', 'log', 'info', 'warn'] as const) {
+    t.mock.method(console, method, (...args: unknown[]) => void written.push(...args));
+  }
+  const client = new WireClient(socketPath);
+  t.after(() => client.session.destroy());
+  const headers = {
+    'x-secret': 'hunter2\u00e9',
+    'x-secret-bin': 'hunter2\u00e9',
+    'grpc-timeout': 'hunter2',
+    'x-sécret': 'hunter2',
+  };
+  for (const [name, value] of Object.entries(headers)) {
+    await client.call(ENCRYPT, field(2, 'x'), { [name]: value }).catch(() => undefined);
+  }
+  assert.deepEqual(written, []);
+  assert.doesNotMatch(JSON.stringify(log.lines), /hunter2/);
 });

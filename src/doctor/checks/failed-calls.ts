@@ -98,6 +98,10 @@ const ADVICE: Readonly<Record<Exclude<FailureKind, 'cancelled' | 'shutting-down'
     about: 'state',
     mend: 'more calls came than the HSM could do: compare latencies and queue in kms-plugin status and in monitoring',
   },
+  'memory-full': {
+    about: 'state',
+    mend: 'a client floods the plugin: the log names the listener; see who may open its socket (ss -xp)',
+  },
   deadline: {
     about: 'state',
     mend: 'the HSM was slow or silent, or calls queued: compare latencies and queue in kms-plugin status and in monitoring',

@@ -15,7 +15,7 @@ export class WireClient {
   }
 
   /** @param message of protobuf, without gRPC's prefix. */
-  request(path: string, message: Buffer): http2.ClientHttp2Stream {
+  request(path: string, message: Buffer, headers: http2.OutgoingHttpHeaders = {}): http2.ClientHttp2Stream {
     const prefix = Buffer.alloc(5);
     prefix.writeUInt32BE(message.length, 1);
     const stream = this.session.request({
@@ -23,6 +23,7 @@ export class WireClient {
       ':path': path,
       'content-type': 'application/grpc',
       te: 'trailers',
+      ...headers,
     });
     stream.on('error', () => undefined);
     stream.end(Buffer.concat([prefix, message]));
@@ -30,8 +31,12 @@ export class WireClient {
   }
 
   /** The answer's message, and grpc-status. */
-  async call(path: string, message: Buffer): Promise<{ message: Buffer; status: string | undefined }> {
-    const stream = this.request(path, message);
+  async call(
+    path: string,
+    message: Buffer,
+    headers: http2.OutgoingHttpHeaders = {},
+  ): Promise<{ message: Buffer; status: string | undefined }> {
+    const stream = this.request(path, message, headers);
     const chunks: Buffer[] = [];
     let status: string | undefined;
     const see = (headers: http2.IncomingHttpHeaders): void => {

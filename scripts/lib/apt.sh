@@ -30,11 +30,38 @@ apt_install() {
   apt_lists "$@"
   # How many packages that makes, and how large they are.
   LC_ALL=C apt-get install --assume-no --no-install-recommends "$@" 2>/dev/null | sed -nE 's/^.* ([0-9]+) newly installed,.*/  \1 packages/p; s/^(Need to get|After this operation,) .*/  &/p' || true
-  if apt_get install "$@"; then return; fi
+  without_services "$@"
   # Lists that are weeks old name files that are gone.
-  apt_get update && apt_get install "$@" && return
+  if apt_get install "$@" || { apt_get update && apt_get install "$@"; }; then services_may_start && return; fi
   tail -n 15 "$setup_log" >&2
   die "apt-get could not install $*: its last lines are above, all of them in $setup_log"
+}
+
+# Packages whose service would start at once and at every boot, where the tests need the program alone.
+services='prometheus=prometheus opencryptoki=pkcsslotd tpm2-abrmd=tpm2-abrmd'
+policy=/usr/sbin/policy-rc.d
+
+# Masks the services of these packages (as systemctl mask does, which wants a systemd that runs), and lets nothing start
+# during the installation where there is another init or none.
+without_services() {
+  local each quiet=()
+  for each in $services; do
+    case " $* " in *" ${each%%=*} "*) quiet+=("${each#*=}.service") ;; esac
+  done
+  [ ${#quiet[@]} -gt 0 ] || return 0
+  say "Masking ${quiet[*]}: the tests start what they need themselves (systemctl unmask undoes it)"
+  as_root sh -c 'mkdir -p /etc/systemd/system && for unit; do
+    [ -e "/etc/systemd/system/$unit" ] || ln -s /dev/null "/etc/systemd/system/$unit"
+  done' sh "${quiet[@]}"
+  [ ! -e $policy ] || return 0
+  trap services_may_start EXIT
+  as_root sh -c 'printf "#!/bin/sh\n# made by scripts/test of hsm-kms-plugin\nexit 101\n" >"$0" && chmod 755 "$0"' $policy
+}
+
+services_may_start() {
+  grep -qs 'made by scripts/test of hsm-kms-plugin' $policy || return 0
+  trap - EXIT
+  as_root rm -f $policy
 }
 
 # Package lists are fetched only when apt does not know one of the packages (a fresh machine has no lists at all).

@@ -14,8 +14,14 @@ const setUp = (etc: string): string =>
     'mount -t tmpfs tmpfs /run',
     'mount -t tmpfs tmpfs /var/lib/opencryptoki',
     `mount --bind '${etc}' /etc/opencryptoki`,
-    'mkdir -p /run/lock/opencryptoki/swtok /var/lib/opencryptoki/swtok/TOK_OBJ',
-    'exec pkcsslotd -f',
+    'mkdir -p /run/opencryptoki /run/lock/opencryptoki/swtok /var/lib/opencryptoki/swtok/TOK_OBJ',
+    // Newer ones give their rights up for a user that the package makes, and then leave the foreground.
+    'getent passwd pkcsslotd >/dev/null || exec pkcsslotd -f',
+    'chown pkcsslotd:pkcs11 /run/opencryptoki',
+    'chown -R root:pkcs11 /run/lock/opencryptoki /var/lib/opencryptoki',
+    'chmod -R 0770 /run/lock/opencryptoki /var/lib/opencryptoki',
+    // What the kernel does at a parent's end is forgotten with the old user.
+    'exec setpriv --reuid=pkcsslotd --regid=pkcs11 --init-groups --pdeathsig=TERM pkcsslotd -f',
   ].join('\n');
 
 /**
@@ -32,12 +38,15 @@ export async function makeOpenCryptokiHsm(): Promise<Hsm> {
     'version opencryptoki-3.1\nslot 0\n{\nstdll = libpkcs11_sw.so\n}\n',
   );
   const command = ['unshare', '--mount', '--ipc', 'sh', '-c', setUp(etc)];
-  const daemon = await startDaemon(command, (pid) => existsSync(`/proc/${pid}/root/run/pkcsslotd.socket`));
+  const sockets = ['pkcsslotd.socket', 'opencryptoki/pkcsslotd.socket'];
+  const daemon = await startDaemon(command, (pid) =>
+    sockets.some((socket) => existsSync(`/proc/${pid}/root/run/${socket}`)),
+  );
   const base = {
     name: 'opencryptoki',
     module,
     environment: {},
-    wrap: ['nsenter', '--wd=.', '--mount', '--ipc', `--target=${daemon.pid}`, '--'],
+    wrap: ['nsenter', '--wd=.', '--root', '--mount', '--ipc', `--target=${daemon.pid}`, '--'],
     directory,
     label: 'credhub',
     pin: '824713',

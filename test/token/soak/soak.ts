@@ -250,6 +250,11 @@ export function checkSoak(report: SoakReport): void {
     last.tokenDescriptors <= first.tokenDescriptors + ofThreads + 8,
     'no descriptor of the token process leaked',
   );
-  assert.ok(last.pluginMiB <= first.pluginMiB * 1.25 + 50, `the plugin process has ${last.pluginMiB} MiB`);
-  assert.ok(last.tokenMiB <= first.tokenMiB * 1.25 + 80, `the token process has ${last.tokenMiB} MiB`);
+  // Garbage that a busy machine has not collected yet came to 1.7 times the start; a leak of some hours is many times it.
+  for (const process of ['pluginMiB', 'tokenMiB'] as const) {
+    assert.ok(
+      last[process] <= first[process] * 2.5,
+      `${process}: ${first[process]} at the start, ${last[process]} at the end`,
+    );
+  }
 }

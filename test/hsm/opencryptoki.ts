@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { startDaemon } from './daemon.ts';
@@ -13,6 +13,8 @@ const setUp = (etc: string): string =>
     'set -e',
     'mount -t tmpfs tmpfs /run',
     'mount -t tmpfs tmpfs /var/lib/opencryptoki',
+    // Shared memory has the token's path as its name, and outlives the processes.
+    'mount -t tmpfs tmpfs /dev/shm',
     `mount --bind '${etc}' /etc/opencryptoki`,
     'mkdir -p /run/opencryptoki /run/lock/opencryptoki/swtok /var/lib/opencryptoki/swtok/TOK_OBJ',
     // Newer ones give their rights up for a user that the package makes, and then leave the foreground.
@@ -37,6 +39,9 @@ export async function makeOpenCryptokiHsm(): Promise<Hsm> {
     path.join(etc, 'opencryptoki.conf'),
     'version opencryptoki-3.1\nslot 0\n{\nstdll = libpkcs11_sw.so\n}\n',
   );
+  // Newer ones do not start without the package's own.
+  const strength = '/etc/opencryptoki/strength.conf';
+  if (existsSync(strength)) copyFileSync(strength, path.join(etc, 'strength.conf'));
   const command = ['unshare', '--mount', '--ipc', 'sh', '-c', setUp(etc)];
   const sockets = ['pkcsslotd.socket', 'opencryptoki/pkcsslotd.socket'];
   const daemon = await startDaemon(command, (pid) =>

@@ -37,6 +37,8 @@ export class KeyTable {
   #sealing: SealingChoice | KmsError = new KmsError('token-starting', 'the token has not been reached yet');
   /** What the token was asked for: of others it is not known whether it holds them. */
   #searched: ReadonlySet<string> = new Set();
+  /** Labels whose missing key is in the log. */
+  #logged: ReadonlySet<string> = new Set();
 
   constructor(options: KeyTableOptions) {
     this.#options = options;
@@ -108,6 +110,28 @@ export class KeyTable {
   /** Entries of the configuration that no key was found for. */
   absent(): KeyConfig[] {
     return this.#config.keys.filter((config) => !this.#listed.some((key) => key.config === config));
+  }
+
+  /** Entries with `state: decrypt` that the token was searched for and holds no key of. The active one is a failure by itself. */
+  missing(): KeyConfig[] {
+    const { mayCreate } = this.#options;
+    return this.absent().filter(
+      (config) =>
+        config.state === 'decrypt' &&
+        this.isKnown &&
+        this.#searched.has(searchFor(this.query(config))) &&
+        !mayCreate(config),
+    );
+  }
+
+  /** One line in the log for each that is newly missing. */
+  logMissing(): void {
+    const missing = this.missing();
+    for (const config of missing.filter(({ label }) => !this.#logged.has(label))) {
+      const { code, message } = new KmsError('key-missing', this.whyMissing(config));
+      this.#options.log.warn(message, { code, label: config.label });
+    }
+    this.#logged = new Set(missing.map(({ label }) => label));
   }
 
   /**

@@ -243,6 +243,7 @@ export class HsmKeyring implements Keyring {
     if ((isReady || keys.length > 0) && this.#table.take(keys)) {
       this.#cipher.keepOnly(new Set(this.#table.listed.flatMap((key) => idsOf(key.token))));
     }
+    this.#table.logMissing();
     this.#missing.look(isReady ? this.#table.absent() : []);
     for (const listener of [...this.#listeners]) listener();
   }

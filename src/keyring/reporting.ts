@@ -64,7 +64,8 @@ export function keyWarnings(table: KeyTable, ivs: IvCounts): string[] {
       .retiredOf(key)
       .map((id) => `key id ${id} is listed ("${key.label}") and in retired_keys: it counts as listed; take one out`),
   );
-  return [...created, ...both, ...table.listed.flatMap((key) => warningsOn(key, ivs))];
+  const missing = table.missing().map((key) => table.whyMissing(key));
+  return [...created, ...both, ...missing, ...table.listed.flatMap((key) => warningsOn(key, ivs))];
 }
 
 function warningsOn({ config: { label, allowUnsafe }, token }: ListedKey, ivs: IvCounts): string[] {

@@ -75,6 +75,16 @@ test('an imported key is used with a warning', async () => {
   assert.ok(host.keyring.warnings().some((warning) => warning.includes('"imported": CKA_LOCAL is false')));
 });
 
+test('a missing key to decrypt is a warning, and one that is there is not', async () => {
+  const host = await bench.readyHost({
+    keys: [{ label: 'active' }, { label: 'imported', state: 'decrypt' }, { label: 'absent', state: 'decrypt' }],
+  });
+  await host.encrypt(Buffer.alloc(1));
+  const warnings = host.keyring.warnings().filter((warning) => warning.includes('holds no AES key'));
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0] ?? '', /labelled "absent"/);
+});
+
 test('a search goes on until it is given no handle more', async () => {
   const label = 'twins';
   await bench.hsm.makeKey(label);

@@ -5,7 +5,7 @@
 
 /** Lower rooms first: a room imports only from the rows above its own. Rooms of one row do not know each other. */
 const ROWS = [
-  ['errors', 'version', 'log', 'lock', 'state', 'process', 'config'],
+  ['errors', 'version', 'log', 'lock', 'state', 'process', 'random', 'config'],
   ['call', 'socket', 'guard'],
   ['token'],
   ['cipher'],

@@ -107,6 +107,11 @@ export class Cipher {
     return opened.value ?? this.#judgeValue(envelope, opened.misfit, call);
   }
 
+  /** Has a data key at hand before the first value comes, and from then on, where one serves many values. */
+  keepReady(key: SealingKey): void {
+    this.#current.keepReady(key);
+  }
+
   /** Keeps no data key of another key than these ids. */
   keepOnly(keyIds: ReadonlySet<string>): void {
     this.#cache.keepOnly(keyIds);
@@ -127,7 +132,7 @@ export class Cipher {
 
   close(): void {
     this.#cache.close();
-    this.#current.close();
+    this.#current.configure(undefined);
   }
 
   async #sealInToken(key: SealingKey, associatedData: Buffer, plaintext: Buffer, call: Call): Promise<Buffer> {

@@ -19,21 +19,31 @@ export interface NewDataKey {
 interface Current extends NewDataKey {
   /** `performance.now()`. */
   readonly made: number;
+  /** `clockGap()` when it was made. */
+  readonly gap: number;
   values: number;
   bytes: number;
 }
 
-/** How long the HSM may take for a data key that nobody waits for, and the pause before it is asked again. */
+/** How long the HSM may take for a data key that nobody waits for. */
 const RENEWAL_MS = 10_000;
+/** First and longest pause before it is asked again, each up to half as long again by chance. */
 const RENEWAL_PAUSE_MS = 1_000;
+const LONGEST_PAUSE_MS = 30_000;
 const NEVER = new CallEnd();
+/** A jump of the wall clock against the monotonic one, in milliseconds, that a restored machine may be the cause of. */
+const JUMP_MS = 60_000;
+
+/** Milliseconds of the wall clock beyond those of the monotonic one: the same as long as nobody sets a clock. */
+const clockGap = (): number => Date.now() - performance.now();
 
 /**
  * The data key that encrypts now, for many values. A new one after a restart, after a rotation of the HSM's key, and when
  * a limit is reached; calls that come together share the HSM calls that it costs. It is zeroed when its age is over.
  *
- * A call that finds it past half its age has the next one made, and waits for nothing: so an HSM that goes away leaves at
- * least that half.
+ * It is made before anybody needs it, and renewed by a timer at half its age, or by the call that finds half its values or
+ * bytes used; nobody waits for that. So an HSM that goes away leaves at least that half. The old one serves until its
+ * successor was opened once, or its limits end; while the HSM is away the renewal is tried again without end.
  */
 export class CurrentDataKey {
   readonly #make: (key: SealingKey, call: Call) => Promise<NewDataKey>;
@@ -45,8 +55,13 @@ export class CurrentDataKey {
   #enabled = false;
   #keyIds: ReadonlySet<string> | undefined;
   #expiry: NodeJS.Timeout | undefined;
-  /** `performance.now()` from which on a successor is made beforehand. */
-  #renewFrom = Infinity;
+  /** The key whose data key is kept ready. */
+  #key: SealingKey | undefined;
+  #renewal: NodeJS.Timeout | undefined;
+  #renewing = false;
+  #pauseMs = RENEWAL_PAUSE_MS;
+  /** `performance.now()` before which a renewal that failed is not tried again. */
+  #renewFrom = 0;
 
   /** @param make - makes and seals one; its buffer is taken over. */
   constructor(make: (key: SealingKey, call: Call) => Promise<NewDataKey>) {
@@ -59,6 +74,14 @@ export class CurrentDataKey {
     if (limits === undefined) this.close();
     else this.#limits = limits;
     this.#watchAge();
+    this.#schedule();
+  }
+
+  /** Has a data key of this key made now, if there is none, and renewed from now on, whether values come or not. */
+  keepReady(key: SealingKey): void {
+    const isNew = this.#key?.keyId !== key.keyId;
+    this.#key = key;
+    if (isNew) this.#schedule();
   }
 
   /**
@@ -71,13 +94,16 @@ export class CurrentDataKey {
     call: Call,
     use: (dataKey: Buffer, sealed: SealedDataKey) => T,
   ): Promise<T> {
+    this.#dropAfterJump();
     let candidate = this.#current;
     for (;;) {
       call.signal.throwIfAborted();
       if (candidate !== undefined && this.#fits(candidate, key.keyId, bytes)) {
         candidate.values++;
         candidate.bytes += bytes;
-        if (candidate === this.#current && performance.now() >= this.#renewFrom) this.#renew(key);
+        if (candidate === this.#current && this.#isHalfUsed(candidate) && performance.now() >= this.#renewFrom) {
+          this.#renew(key);
+        }
         return use(candidate.dataKey, candidate.sealed);
       }
       candidate = await this.#making.join(key.keyId, call, (shared) => this.#replace(key, shared));
@@ -86,6 +112,7 @@ export class CurrentDataKey {
 
   /** Whether a value of no bytes could be encrypted without the HSM now. */
   get usable(): boolean {
+    this.#dropAfterJump();
     return this.#current !== undefined && this.#current.values < this.#limits.maxValues;
   }
 
@@ -103,6 +130,7 @@ export class CurrentDataKey {
 
   close(): void {
     this.#generation++;
+    clearTimeout(this.#renewal);
     this.#drop();
   }
 
@@ -117,16 +145,63 @@ export class CurrentDataKey {
     );
   }
 
+  #isHalfUsed({ made, values, bytes }: Current): boolean {
+    const { maxAgeMs, maxValues, maxBytes } = this.#limits;
+    return performance.now() - made >= maxAgeMs / 2 || values > maxValues / 2 || bytes > maxBytes / 2;
+  }
+
+  /** Sets the timer of the next renewal; not before `pauseMs`. */
+  #schedule(pauseMs = 0): void {
+    clearTimeout(this.#renewal);
+    this.#renewal = undefined;
+    const key = this.#key;
+    if (!this.#enabled || key === undefined) return;
+    const current = this.#current;
+    const isReady = current?.sealed.keyId === key.keyId;
+    const due = isReady ? current.made + this.#limits.maxAgeMs / 2 - performance.now() : 0;
+    this.#renewal = setTimeout(
+      () => {
+        this.#renewal = undefined;
+        this.#renew(key);
+      },
+      Math.max(pauseMs, due),
+    );
+    this.#renewal.unref();
+  }
+
+  /** Once at a time. What keeps the HSM from making one is told to the calls that need it. */
   #renew(key: SealingKey): void {
-    this.#renewFrom = performance.now() + RENEWAL_PAUSE_MS;
+    if (this.#renewing) return;
+    this.#renewing = true;
     const call = { deadline: performance.now() + RENEWAL_MS, signal: NEVER };
-    // Whatever keeps it from being made is told to the calls that need it.
-    this.#making.join(key.keyId, call, (shared) => this.#replace(key, shared)).catch(() => undefined);
+    const settled = (pauseMs: number): void => {
+      this.#renewing = false;
+      this.#renewFrom = performance.now() + pauseMs;
+      this.#schedule(pauseMs);
+    };
+    this.#making
+      .join(key.keyId, call, (shared) => this.#replace(key, shared))
+      .then(
+        () => {
+          this.#pauseMs = RENEWAL_PAUSE_MS;
+          settled(0);
+        },
+        () => {
+          settled(this.#pauseMs * (1 + Math.random() / 2));
+          this.#pauseMs = Math.min(LONGEST_PAUSE_MS, this.#pauseMs * 2);
+        },
+      );
   }
 
   async #replace(key: SealingKey, call: Call): Promise<Current> {
     const generation = ++this.#generation;
-    const made: Current = { ...(await this.#make(key, call)), made: performance.now(), values: 0, bytes: 0 };
+    const made: Current = {
+      ...(await this.#make(key, call)),
+      made: performance.now(),
+      gap: clockGap(),
+      values: 0,
+      bytes: 0,
+    };
     const isListed = this.#keyIds?.has(key.keyId) ?? true;
     if (generation === this.#generation && this.#enabled && isListed) {
       this.#drop();
@@ -139,12 +214,19 @@ export class CurrentDataKey {
     return made;
   }
 
+  /**
+   * A virtual machine that was restored with its memory has a data key that was in use in the meantime: nobody counts what it
+   * encrypted there. The wall clock jumps when that happens, and when a suspended machine goes on.
+   */
+  #dropAfterJump(): void {
+    if (this.#current !== undefined && Math.abs(clockGap() - this.#current.gap) > JUMP_MS) this.#drop();
+  }
+
   #watchAge(): void {
     clearTimeout(this.#expiry);
     const current = this.#current;
     if (current === undefined) return;
     const { maxAgeMs } = this.#limits;
-    this.#renewFrom = current.made + maxAgeMs / 2;
     const left = current.made + maxAgeMs - performance.now();
     this.#expiry = setTimeout(() => this.#drop(), Math.max(0, left));
     this.#expiry.unref();

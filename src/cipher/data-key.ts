@@ -1,5 +1,6 @@
-import { createCipheriv, createDecipheriv, hash, randomBytes, randomFillSync } from 'node:crypto';
+import { createCipheriv, createDecipheriv, hash } from 'node:crypto';
 import { KmsError } from '../errors/index.ts';
+import { freshRandom, randomInto } from '../random/index.ts';
 import type { TokenScheme } from '../token/index.ts';
 import { HEADER_BYTES, makeHeader, malformed, sealedBytes } from './header.ts';
 
@@ -29,8 +30,8 @@ export interface EnvelopeBody {
   readonly tag: Buffer;
 }
 
-/** From the process's CSPRNG; the caller zeroes it. */
-export const newDataKey = (): Buffer => randomBytes(DATA_KEY_BYTES);
+/** From the kernel; the caller zeroes it. */
+export const newDataKey = (): Buffer => freshRandom(DATA_KEY_BYTES);
 
 /**
  * Associated data of a sealed data key: the header with scheme 4, and the inner scheme. It differs from scheme 1's, so a
@@ -54,7 +55,7 @@ export function sealValue(dataKey: Buffer, { prefix }: SealedDataKey, plaintext:
   const ciphertextAt = prefix.length + IV_BYTES;
   const out = Buffer.allocUnsafe(ciphertextAt + plaintext.length + TAG.authTagLength);
   prefix.copy(out);
-  randomFillSync(out, prefix.length, IV_BYTES);
+  randomInto(out, prefix.length, IV_BYTES);
   const iv = out.subarray(prefix.length, ciphertextAt);
   const cipher = withoutStackTraces(() => createCipheriv(ALGORITHM, dataKey, iv, TAG));
   cipher.setAAD(prefix);

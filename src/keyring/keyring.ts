@@ -244,6 +244,10 @@ export class HsmKeyring implements Keyring {
       this.#cipher.keepOnly(new Set(this.#table.listed.flatMap((key) => idsOf(key.token))));
     }
     this.#table.logMissing();
+    const { sealing } = this.#table;
+    if (isReady && !(sealing instanceof KmsError)) {
+      this.#cipher.keepReady({ keyId: sealing.keyId, token: sealing.key.token });
+    }
     this.#missing.look(isReady ? this.#table.absent() : []);
     for (const listener of [...this.#listeners]) listener();
   }

@@ -171,6 +171,74 @@ describe('one data key', () => {
   });
 });
 
+/** Until `condition` holds; fails after 10 s. */
+async function until(condition: () => boolean): Promise<void> {
+  const end = performance.now() + 10_000;
+  while (!condition()) {
+    assert.ok(performance.now() < end, 'it has not come');
+    await sleep(10);
+  }
+}
+
+describe('a data key that is kept ready', () => {
+  test('is made before the first value', async () => {
+    const { current, maker } = currentOf();
+    current.keepReady(OLD);
+    await until(() => current.usable);
+    await use(current);
+    assert.equal(maker.calls, 1);
+  });
+
+  test('is renewed at half its age, though no value comes', async () => {
+    const { current, maker } = currentOf({ maxAgeMs: 400 });
+    current.keepReady(OLD);
+    await until(() => maker.made.length >= 3);
+    assert.ok(current.usable);
+  });
+
+  test('is asked for again until the HSM gives one, and the old one serves meanwhile', async () => {
+    const { current, maker } = currentOf({ maxAgeMs: 60_000 });
+    maker.failure = new KmsError('token-away', 'away');
+    current.keepReady(OLD);
+    await until(() => maker.calls >= 2);
+    assert.equal(current.usable, false);
+    maker.failure = undefined;
+    await until(() => current.usable);
+  });
+
+  test('is made for the key that encrypts next', async () => {
+    const { current, maker } = currentOf();
+    current.keepReady(OLD);
+    await until(() => current.usable);
+    current.keepReady(NEW);
+    await until(() => maker.made.length === 2);
+    assert.equal(maker.made[1]?.keyId, NEW.keyId);
+  });
+
+  test('is not asked for any more once it is closed', async () => {
+    const { current, maker } = currentOf({ maxAgeMs: 100 });
+    current.keepReady(OLD);
+    await until(() => current.usable);
+    current.configure(undefined);
+    await turn();
+    const { calls } = maker;
+    await sleep(300);
+    assert.equal(maker.calls, calls);
+  });
+});
+
+test('a jump of the wall clock by more than a minute drops the data key', async (t) => {
+  const { current, maker } = currentOf();
+  const before = await use(current);
+  const now = Date.now.bind(Date);
+  t.mock.method(Date, 'now', () => now() + 59_000);
+  assert.equal(await use(current), before);
+  t.mock.method(Date, 'now', () => now() + 61_000);
+  assert.equal(current.usable, false);
+  assert.notEqual(await use(current), before);
+  assert.ok(isZero(maker.made[0]?.dataKey ?? Buffer.of(1)));
+});
+
 describe('a rotation', () => {
   test('makes a new data key and zeroes the old one', async () => {
     const { current, maker } = currentOf();

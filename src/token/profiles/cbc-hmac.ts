@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { freshRandom } from '../../random/index.ts';
 import { CkrError, constants } from '../pkcs11/module.ts';
 import { CBC_IV_BYTES, cbcEncrypt, MAC_BYTES } from './cbc-mechanism.ts';
 import type { Profile } from './types.ts';
@@ -19,7 +19,7 @@ export const cbcHmacProfile: Profile = {
     mechanisms.has(constants.CKM_SHA256_HMAC),
   async seal(session, key, associatedData, plaintext) {
     if (key.mac === undefined) throw new CkrError('C_SignInit', 'CKR_KEY_FUNCTION_NOT_PERMITTED');
-    const iv = randomBytes(CBC_IV_BYTES);
+    const iv = freshRandom(CBC_IV_BYTES);
     const encrypted = await cbcEncrypt(session, key, iv, plaintext);
     const mac = await session.sign(
       { mechanism: constants.CKM_SHA256_HMAC },

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { freshRandom } from '../../random/index.ts';
 import { constants } from '../pkcs11/module.ts';
 import { gcm, GCM_TAG_BYTES } from './gcm-mechanism.ts';
 import type { Profile } from './types.ts';
@@ -16,7 +16,7 @@ export const gcmProfile: Profile = {
   maxValueBytes: undefined,
   suits: (token) => token.mechanisms.has(constants.CKM_AES_GCM),
   async seal(session, key, associatedData, plaintext) {
-    const iv = randomBytes(IV_BYTES);
+    const iv = freshRandom(IV_BYTES);
     const sealed = await session.encrypt(
       gcm(iv, associatedData),
       key.aes,

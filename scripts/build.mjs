@@ -1,5 +1,6 @@
-// Bundles src/ into dist/: what tests start, what the release ships. Two programs, since the token process must load
-// nothing that it does not need: kms-plugin.cjs (the plugin and its verbs) and token-process.cjs (the PKCS#11 side). Each
+// Bundles src/ into dist/: what tests start, what the release ships. Three programs, since each must load
+// nothing that it does not need: kms-plugin.cjs (the plugin and its verbs), token-process.cjs (the PKCS#11 side) and
+// client-process.cjs (one look at a listener, for doctor and roundtrip). Each
 // package that they depend on is a file of its own beside them: Node reads a file as a whole before its first line runs, and
 // the plugin needs most of these packages later than its own code, or not at all.
 import { build } from 'esbuild';
@@ -21,6 +22,7 @@ const fileOf = (name) => path.basename(name);
 const entries = {
   'kms-plugin': 'src/cli/main.ts',
   'token-process': 'src/token/process/main.ts',
+  'client-process': 'src/api/apart/main.ts',
   ...Object.fromEntries(packages.map((name) => [fileOf(name), resolve(name)])),
 };
 

@@ -29,18 +29,21 @@ export interface RoundTrip {
   readonly decryptMs: number;
 }
 
-type Step = 'Version' | 'Status' | 'Encrypt' | 'Decrypt';
+export type Step = 'Version' | 'Status' | 'Encrypt' | 'Decrypt';
 
 /** A call of a round trip that failed; `status` is the gRPC status name, `message` for operators. */
 export class RoundTripError extends Error {
   override readonly name = 'RoundTripError';
   readonly step: Step;
   readonly status: string;
+  /** The message without step and status. */
+  readonly details: string;
 
-  constructor(step: Step, status: string, message: string, cause?: unknown) {
-    super(`${step}: ${status}: ${message}`, cause === undefined ? undefined : { cause });
+  constructor(step: Step, status: string, details: string, cause?: unknown) {
+    super(`${step}: ${status}: ${details}`, cause === undefined ? undefined : { cause });
     this.step = step;
     this.status = status;
+    this.details = details;
   }
 }
 

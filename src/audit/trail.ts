@@ -48,7 +48,8 @@ export class AuditTrail implements CallObserver {
   /** Lost lines that the log has not told in a closing line yet. */
   #untold = 0;
   #toldAt = -Infinity;
-  #failing = false;
+  /** Why it is not written at the moment. */
+  #failing: string | undefined;
 
   constructor(log: Log, options: AuditOptions = {}) {
     this.#log = log;
@@ -79,6 +80,11 @@ export class AuditTrail implements CallObserver {
   /** Lines since the start; undefined while there is no trail. */
   counts(): { readonly written: number; readonly lost: number } | undefined {
     return this.#off ? undefined : { written: this.#written, lost: this.#lost };
+  }
+
+  /** What an operator should look at, for status. */
+  warnings(): readonly string[] {
+    return this.#off || this.#failing === undefined ? [] : [this.#failing];
   }
 
   /** Writes what waits, for at most so many milliseconds; says in the log what could not be written. */
@@ -160,11 +166,11 @@ export class AuditTrail implements CallObserver {
   }
 
   #fail(error: Error): void {
-    this.#failing = true;
     // Another attempt begins with another open: the file or its disk may be a new one.
     this.#reopen ||= this.#offset === 0;
     const mend = 'free its disk or mend its directory; it is tried again every second';
-    this.#log.error(`the audit trail cannot be written (${error.message}): ${mend}`, {
+    this.#failing = `the audit trail cannot be written (${error.message}): ${mend}`;
+    this.#log.error(this.#failing, {
       code: FAULTS['audit-trail'].code,
       file: this.#path,
     });
@@ -182,8 +188,8 @@ export class AuditTrail implements CallObserver {
   /** Everything that waited is written: what was lost on the way is known now. */
   #recover(lines: number): void {
     if (lines === 0) return;
-    if (this.#failing) this.#log.info('the audit trail is written again', { file: this.#path });
-    this.#failing = false;
+    if (this.#failing !== undefined) this.#log.info('the audit trail is written again', { file: this.#path });
+    this.#failing = undefined;
     if (this.#untold === 0 || this.#backlog.gap > 0) return;
     this.#tell('lines are missing in the audit trail', this.#untold);
     this.#untold = 0;

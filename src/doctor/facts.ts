@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { roundTrip, RoundTripError, type RoundTrip } from '../api/index.ts';
+import { roundTripApart, RoundTripError, type RoundTrip } from '../api/index.ts';
 import { checkConfig, locateService, type ApiName, type Config, type ConfigCheck } from '../config/index.ts';
 import type { ListenerConfig, ServicePlace } from '../config/index.ts';
 import { ControlClient, ServiceUnavailableError, type StatusReport } from '../control/index.ts';
@@ -99,9 +99,9 @@ export class Facts {
     return isSlow(this.slowness);
   }
 
-  /** What takes so long on an idle host, in milliseconds, may take so long here. */
+  /** What takes so long on an idle host, in whole milliseconds, may take so long here. */
   patient(milliseconds: number): number {
-    return Math.min(milliseconds * this.slowness, this.leftMs);
+    return Math.ceil(Math.min(milliseconds * this.slowness, this.leftMs));
   }
 
   /** Milliseconds left; what comes afterwards keeps a little. */
@@ -268,7 +268,7 @@ export class Facts {
     const plaintext = randomBytes(32);
     const deadlineMs = Math.min(this.isSlow ? SLOW_TRIP_MS : TRIP_MS, this.leftMs);
     try {
-      const trip = await roundTrip(listener, { api, plaintext, deadlineMs });
+      const trip = await roundTripApart(listener, { api, plaintext, deadlineMs });
       if (trip.plaintext.equals(plaintext)) return trip;
       return new RoundTripError('Decrypt', 'wrong answer', WRONG_VALUE);
     } catch (error) {

@@ -129,7 +129,7 @@ export class KeyMaker {
     if (another !== undefined) {
       throw new KmsError(
         'key-ambiguous',
-        `two keys are labelled "${label}" now, since another host made one at the same moment: delete the one that was not used, or set key_id on every host`,
+        `two keys are labelled "${label}" now, since another host made one at the same moment: set key_id on every host to the one in use (kms-plugin keys list counts operations); both decrypt`,
       );
     }
     return key;

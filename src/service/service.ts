@@ -176,7 +176,7 @@ export class Service {
       api: this.#api,
       recent: this.#observation.recent.report(),
       lastReload: this.#configuration.lastReload,
-      warnings: [...this.#warnings, ...this.#keyring.warnings()],
+      warnings: [...this.#warnings, ...this.#keyring.warnings(), ...this.#observation.audit.warnings()],
     });
   }
 

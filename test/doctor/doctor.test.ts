@@ -33,8 +33,8 @@ describe('doctor while the service runs', () => {
     await place.well();
   });
 
-  it('says something at every stop, in the order of the path', () => {
-    const { lines, verdict } = place.doctor();
+  it('says something at every stop, in the order of the path', async () => {
+    const { lines, verdict } = await place.doctor();
     const names = [...new Set(lines.map(({ check }) => check))];
     assert.deepEqual(
       names,
@@ -63,9 +63,9 @@ describe('doctor while the service runs', () => {
     assert.equal(run('--log', 'kms-plugin.log').status, 2);
   });
 
-  it('asks the running service for the rest when the file has become faulty', () => {
+  it('asks the running service for the rest when the file has become faulty', async () => {
     place.configure((raw) => (raw['nonsense'] = 1));
-    const diagnosis = place.doctor();
+    const diagnosis = await place.doctor();
     assert.equal(firstFailure(diagnosis)?.check, 'configuration');
     for (const check of ['plugin process', 'token process', 'token', 'login', 'key', 'kubernetes']) {
       assert.notEqual(verdictOf(diagnosis, check), 'failure', check);
@@ -80,7 +80,7 @@ describe('doctor while the service runs', () => {
   it('ends in time when service and module hang', async () => {
     place.faulty.control({ rules: [{ on: '*', stall: true }] });
     place.service.child.kill('SIGSTOP');
-    const diagnosis = place.doctor();
+    const diagnosis = await place.doctor();
     place.service.child.kill('SIGCONT');
     place.faulty.control({});
     assert.ok(diagnosis.durationMs < timeOf(diagnosis));
@@ -114,30 +114,30 @@ describe('doctor while the service runs', () => {
 });
 
 describe('doctor while the service is down', () => {
-  it('reaches the token itself, and says what a start would meet', () => {
-    const diagnosis = place.doctor();
+  it('reaches the token itself, and says what a start would meet', async () => {
+    const diagnosis = await place.doctor();
     assert.equal(firstFailure(diagnosis)?.check, 'socket');
     for (const check of ['token process', 'module', 'token', 'login', 'key']) {
       assert.equal(verdictOf(diagnosis, check), 'ok', check);
     }
   });
 
-  it('ends in time when the module hangs', () => {
+  it('ends in time when the module hangs', async () => {
     place.faulty.control({ rules: [{ on: 'C_Initialize', stall: true }] });
-    const diagnosis = place.doctor();
+    const diagnosis = await place.doctor();
     place.faulty.control({});
     assert.ok(diagnosis.durationMs < timeOf(diagnosis));
     assert.notEqual(verdictOf(diagnosis, 'token'), 'ok');
   });
 
-  it('spends no login on a PIN that was refused', () => {
+  it('spends no login on a PIN that was refused', async () => {
     const logins = (): number => place.faulty.counts().logins.length;
     place.write(place.at('pin'), 'wrong-pin');
     const before = logins();
-    assert.equal(verdictOf(place.doctor(), 'login'), 'failure');
+    assert.equal(verdictOf(await place.doctor(), 'login'), 'failure');
     assert.equal(logins(), before + 1, 'a PIN that was never tried');
     for (let again = 0; again < 2; again++) {
-      const refused = place.doctor().lines.find(({ check }) => check === 'login');
+      const refused = (await place.doctor()).lines.find(({ check }) => check === 'login');
       assert.match(refused?.seen ?? '', /refused the PIN with CKR_PIN_INCORRECT/);
     }
     assert.equal(logins(), before + 1);

@@ -9,6 +9,12 @@ export interface Fault {
   readonly check: string;
   readonly names: RegExp;
   readonly mend: RegExp;
+  /** It looks like a fault, and nothing fails: the line that names it is a warning or good, and no other line fails. */
+  readonly harmless?: true;
+  /** What no line may advise here: a restart, a key, another owner. */
+  readonly never?: RegExp;
+  /** A command of the mend that ends the fault when it is carried out as it stands there. */
+  readonly command?: RegExp;
   seed(place: Place): Promise<void> | void;
   /** Everything is well afterwards, or gets well by itself. */
   undo(place: Place): Promise<void> | void;

@@ -1,11 +1,15 @@
 /** Faults of the host, of the container, and of CredHub beside the plugin. */
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { chmodSync, mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import type { Diagnosis } from '../../src/doctor/index.ts';
+import { isLocked } from '../../src/doctor/look/locks.ts';
 import { Process } from '../../src/doctor/look/processes.ts';
-import { HOST } from '../config/fixtures.ts';
+import { HOST, listenerOf } from '../config/fixtures.ts';
+import { KmsClient } from '../api/support/clients.ts';
 import type { Fault } from './fault.ts';
 import type { Place } from './place.ts';
 
@@ -36,7 +40,7 @@ const host: readonly Fault[] = [
     seeded: 'the clock set back by two days',
     check: 'clock',
     names: /the clock was set back/,
-    mend: /set the clock/,
+    mend: /if this one is wrong, set it/,
     seed: (place) => {
       const later = Date.now() / 1000 + 2 * DAY_S;
       utimesSync(place.at('state/serve.lock'), later, later);
@@ -51,6 +55,81 @@ const host: readonly Fault[] = [
     seed: (place) => place.stop(),
     diagnose: (place) => Promise.resolve(onFullDisk(place)),
     undo: (place) => place.start(),
+  },
+  {
+    seeded: 'a full disk under state_dir while the plugin is down',
+    check: 'state_dir',
+    names: /there is no room in .*state \(ENOSPC\), and the plugin is not running/,
+    mend: /make room on that file system .*, then start it/,
+    seed: (place) => place.stop(),
+    diagnose: (place) => Promise.resolve(onFullDisk(place, 'down')),
+    undo: (place) => place.start(),
+  },
+  {
+    seeded: "a socket's directory that the plugin's user cannot enter (mode 0000)",
+    check: 'configuration',
+    names:
+      /endpoint .*its directory .*run cannot be entered or written to by user \d+ \(EACCES; it belongs to user \d+, mode 0000\)/,
+    mend: /who may enter it and write there/,
+    never: /restart/,
+    seed: (place) => chmodSync(place.at('run'), 0o000),
+    diagnose: (place) => Promise.resolve(asPlainUser(place)),
+    undo: (place) => chmodSync(place.at('run'), 0o700),
+  },
+  {
+    seeded: 'a plugin that has its lock and does not listen yet',
+    check: 'socket',
+    harmless: true,
+    names: /credhub\.sock is not there: process \d+ has only begun/,
+    mend: /wait a few seconds/,
+    never: /start it/,
+    seed: async (place) => {
+      await place.stop();
+      place.helper('flock', ['--no-fork', place.at('state/serve.lock'), 'sleep', '1000']);
+      while (!isLocked('/proc', place.at('state/serve.lock'))) await sleep(20);
+    },
+    undo: async (place) => {
+      await place.endHelpers();
+      place.start();
+    },
+  },
+  {
+    seeded: 'a clock that is two years ahead',
+    check: 'clock',
+    harmless: true,
+    names:
+      /set forward by 7\d\d d since the service started, and .*server\.crt ran out on .*: it is old, or the clock is ahead/,
+    mend: /compare with another clock/,
+    seed: () => undefined,
+    diagnose: (place) => place.doctorAround({ now: () => new Date(Date.now() + 730 * DAY_S * 1000) }),
+    undo: () => undefined,
+  },
+  {
+    seeded: 'a configuration that was faulty when it was read again, and has been put right since',
+    check: 'configuration',
+    names: /the service refused the file at/,
+    mend: /the file has no fault now/,
+    seed: async (place) => {
+      place.configure((raw) => (raw['nonsense'] = 1));
+      assert.notDeepEqual((await place.control().reload()).problems, []);
+      place.configure();
+    },
+    undo: (place) => place.reload(),
+  },
+  {
+    seeded: 'a container whose memory is nearly used up, by page cache',
+    check: 'limits',
+    harmless: true,
+    names: /^75 MiB of 256 MiB memory \(plugin process .* MiB, token process .* MiB\)$/,
+    mend: /^$/,
+    seed: (place) => {
+      mkdirSync(place.at('cgroup'));
+      place.write(place.at('cgroup/memory.current'), `${255 << 20}\n`);
+      place.write(place.at('cgroup/memory.stat'), `anon 1\ninactive_file ${180 << 20}\nactive_file 1\n`);
+      place.write(place.at('cgroup/memory.max'), `${256 << 20}\n`);
+    },
+    diagnose: (place) => place.doctorAround({ cgroup: place.at('cgroup') }),
+    undo: (place) => rmSync(place.at('cgroup'), { recursive: true }),
   },
   {
     seeded: 'a limit of 100 open files',
@@ -88,12 +167,23 @@ const host: readonly Fault[] = [
 ];
 
 /** The service and doctor in a mount namespace whose state_dir is a small file system that is filled up. */
-function onFullDisk(place: Place): Diagnosis {
+function onFullDisk(place: Place, service: 'up' | 'down' = 'up'): Diagnosis {
   const root = process.getuid?.() === 0 ? [] : ['--map-root-user'];
   const { config } = place.installation;
   const script = path.join(import.meta.dirname, 'full-disk.sh');
-  const args = [...root, '--mount', 'bash', script, place.at('state'), process.execPath, BUNDLE, config];
+  const args = [...root, '--mount', 'bash', script, place.at('state'), process.execPath, BUNDLE, config, service];
   return JSON.parse(execFileSync('unshare', args, { encoding: 'utf8', timeout: 60_000 })) as Diagnosis;
+}
+
+/** Doctor without the rights by which root enters every directory; another user lacks them anyway. */
+function asPlainUser(place: Place): Diagnosis {
+  const drop = ['setpriv', '--bounding-set=-dac_override,-dac_read_search', '--inh-caps=-all'];
+  const doctor = [process.execPath, BUNDLE, 'doctor', '--json', '--config', place.installation.config];
+  const { stdout } = spawnSync('env', [...(process.getuid?.() === 0 ? drop : []), ...doctor], {
+    encoding: 'utf8',
+    timeout: 60_000,
+  });
+  return JSON.parse(stdout) as Diagnosis;
 }
 
 function setOpenFiles(place: Place, limit: string): void {
@@ -204,11 +294,7 @@ const credhub: readonly Fault[] = [
     ...withCredhub(),
     seed: (place) => {
       credhubSettings(place);
-      place.helper(
-        process.execPath,
-        ['-e', 'setInterval(() => {}, 1e6)', '--', '-jar', place.at('credhub.jar')],
-        'java',
-      );
+      silentCredhub(place);
     },
     undo: async (place) => {
       await place.endHelpers();
@@ -217,4 +303,64 @@ const credhub: readonly Fault[] = [
   },
 ];
 
-export const FAULTS_AROUND: readonly Fault[] = [...host, ...credhub];
+/** A process that looks like CredHub's, which listens nowhere. */
+const silentCredhub = (place: Place): void =>
+  void place.helper(
+    process.execPath,
+    ['-e', 'setInterval(() => {}, 1e6)', '--', '-jar', place.at('credhub.jar')],
+    'java',
+  );
+
+const credhubThatWaits: readonly Fault[] = [
+  {
+    seeded: 'CredHub waiting for the canary that its first instance makes',
+    check: 'credhub',
+    harmless: true,
+    names: /since \d+ s it starts, or waits \(600 s at most\) for the canary/,
+    mend: /wait and run doctor again/,
+    never: /monit restart credhub/,
+    ...withCredhub((settings) => (settings.makesCanary = false)),
+    seed: (place) => {
+      credhubSettings(place, (settings) => (settings.makesCanary = false));
+      silentCredhub(place);
+    },
+    undo: async (place) => {
+      await place.endHelpers();
+      rmSync(place.at('application'), { recursive: true });
+    },
+  },
+  {
+    seeded: 'CredHub waiting at its start for an HSM that is away',
+    check: 'token',
+    names: /CKR_TOKEN_NOT_PRESENT/,
+    mend: /the plugin goes on trying and recovers by itself/,
+    never: /monit restart credhub/,
+    seed: async (place) => {
+      credhubSettings(place);
+      silentCredhub(place);
+      await place.reload((raw) => Object.assign(listenerOf(raw, 0), { patience: '5m' }));
+      place.faulty.control({ removed: {} });
+      await place.newConnection();
+      await place.until(({ token }) => token.state !== 'ready');
+      const client = new KmsClient(place.at('run/credhub.sock'), readFileSync(place.at('ca.crt')));
+      place.atEnd(() => client.close());
+      void client.encrypt(Buffer.alloc(128));
+      await place.until(({ calls }) => calls.waiting > 0);
+    },
+    diagnose: async (place) => {
+      const diagnosis = await place.doctorAround({ credhub: place.at('application'), credhubStart: 0 });
+      const line = diagnosis.lines.find(({ check, seen }) => check === 'credhub' && seen.includes('nobody listens'));
+      assert.equal(line?.verdict, 'warning', line?.seen);
+      assert.match(line.seen, /it waits at its start for this plugin/);
+      return diagnosis;
+    },
+    undo: async (place) => {
+      place.faulty.control({});
+      await place.endHelpers();
+      rmSync(place.at('application'), { recursive: true });
+      await place.reload();
+    },
+  },
+];
+
+export const FAULTS_AROUND: readonly Fault[] = [...host, ...credhub, ...credhubThatWaits];

@@ -229,7 +229,7 @@ const keys: readonly Fault[] = [
   {
     seeded: 'an active key that the token does not hold',
     check: 'key',
-    names: /key-2030 \(active\): .*(not|no key)/,
+    names: /key-2030 \(active\): .*no AES key/,
     mend: /restore it from the HSM's backup/,
     ...activeKey('key-2030'),
   },
@@ -274,7 +274,6 @@ const calls: readonly Fault[] = [
   },
 ];
 
-export const FAULTS_INSIDE: readonly Fault[] = [
-  ...[...processes, ...modules, ...tokens],
-  ...[...logins, ...keys, ...calls],
-];
+export const FAULTS_INSIDE: readonly Fault[] = [...processes, ...modules, ...tokens];
+
+export const FAULTS_OF_LOGIN_AND_KEYS: readonly Fault[] = [...logins, ...keys, ...calls];

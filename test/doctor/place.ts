@@ -6,7 +6,7 @@ import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { roundTrip } from '../../src/api/index.ts';
 import { withOwnToken } from '../../src/cli/own-keyring.ts';
-import { loadConfig } from '../../src/config/index.ts';
+import { loadConfig, locateService } from '../../src/config/index.ts';
 import { ControlClient, type StatusReport } from '../../src/control/index.ts';
 import {
   diagnose,
@@ -20,15 +20,17 @@ import {
 import { listenerOf, type Raw } from '../config/fixtures.ts';
 import { faultyModule, type FaultyModule } from '../module/index.ts';
 import { makeInstallation, type Installation } from '../service/installation.ts';
-import { program, verb, type Watched } from '../service/processes.ts';
+import { program, running, type Watched } from '../service/processes.ts';
 
-const READY_MS = 20_000;
+/** Long enough for a host that is kept busy. */
+const READY_MS = 60_000;
 
 export class Place {
   readonly installation: Installation;
   readonly faulty: FaultyModule;
   #service: Watched | undefined;
   readonly #helpers: ChildProcess[] = [];
+  readonly #endings: (() => void)[] = [];
 
   private constructor(installation: Installation, faulty: FaultyModule) {
     this.installation = installation;
@@ -93,7 +95,7 @@ export class Place {
     await this.stop();
     this.configure(change);
     this.start();
-    await this.service.said(/^listening$/);
+    await this.service.said(/^listening$/, READY_MS);
   }
 
   /** Has the running service take another configuration. */
@@ -125,7 +127,7 @@ export class Place {
   }
 
   control(): ControlClient {
-    return new ControlClient(loadConfig(this.installation.config).controlSocket);
+    return new ControlClient(locateService(this.installation.config).controlSocket);
   }
 
   status(): Promise<StatusReport> {
@@ -151,9 +153,17 @@ export class Place {
     await this.until(({ health }) => !health.ok);
   }
 
+  /** The service's process, undefined when it is not running. */
+  pid(): Promise<number | undefined> {
+    return this.status().then(
+      ({ pid }) => pid,
+      () => undefined,
+    );
+  }
+
   /** What `kms-plugin doctor` says. */
-  doctor(): Diagnosis {
-    const { stdout, stderr, status } = verb('doctor', '--json', '--config', this.installation.config);
+  async doctor(): Promise<Diagnosis> {
+    const { stdout, stderr, status } = await running('doctor', '--json', '--config', this.installation.config);
     const diagnosis = JSON.parse(stdout) as Diagnosis;
     assert.equal(stderr, '');
     assert.equal(status, diagnosis.verdict === 'failure' ? 1 : 0);
@@ -162,7 +172,7 @@ export class Place {
 
   /** The same in this process, where doctor looks elsewhere. */
   doctorAround(around: Partial<Surroundings>): Promise<Diagnosis> {
-    return diagnose(new Facts(this.installation.config, { ...SURROUNDINGS, withOwnToken, ...around }, 4_300, 12_300));
+    return diagnose(new Facts(this.installation.config, { ...SURROUNDINGS, withOwnToken, ...around }, 4_300, 24_000));
   }
 
   /** Another process, ended with the place at the latest. */
@@ -172,7 +182,13 @@ export class Place {
     return child;
   }
 
+  /** To be done when the helpers end. */
+  atEnd(end: () => void): void {
+    this.#endings.push(end);
+  }
+
   async endHelpers(): Promise<void> {
+    for (const end of this.#endings.splice(0)) end();
     for (const helper of this.#helpers.splice(0)) {
       helper.kill('SIGKILL');
       if (helper.exitCode === null && helper.signalCode === null) await once(helper, 'exit');
@@ -196,7 +212,7 @@ export function firstFailure({ lines }: Diagnosis): Line | undefined {
   return lines.find(({ verdict }) => verdict === 'failure');
 }
 
-/** How long doctor may take, in milliseconds: longer on a host that is slow, as it says itself. */
+/** How long doctor may take, in milliseconds: longer on a host that is slow, as it says itself, and may be late even then. */
 export function timeOf({ slowness }: Diagnosis): number {
-  return isSlow(slowness) ? 13_000 : 5_000;
+  return isSlow(slowness) ? 40_000 : 5_000;
 }

@@ -6,27 +6,23 @@ import type { Place } from './place.ts';
 
 export const TABLE = path.resolve(import.meta.dirname, '../../docs/doctor-faults.md');
 
-export interface Row {
-  readonly seeded: string;
-  readonly line: Line;
-}
-
 const HEAD = `# Faults, and what doctor says
 
-Each of these was seeded on a running installation by \`test/doctor/faults.test.ts\`, which writes this table and fails when
-doctor says something else: the first line of \`kms-plugin doctor\` that fails, and what it says to do.
+Each of these was seeded on a running installation of a busy host by \`test/doctor/faults.test.ts\`, which writes this table and fails when
+doctor says something else: the first line of \`kms-plugin doctor\` that fails, and what it says to do. Where nothing fails,
+the line that explains what looks like a fault.
 [doctor.md](doctor.md) explains how to read it. \`…\` stands for what differs from host to host.
 
 | seeded | first failing line | what to do |
 |---|---|---|
 `;
 
-export function tableOf(rows: readonly Row[], place: Place): string {
+export const tableOf = (rows: readonly string[]): string => `${HEAD}${rows.filter((row) => row !== '').join('\n')}\n`;
+
+export function rowOf(seeded: string, { check, verdict, seen, mend }: Line, place: Place): string {
   const text = (part: string): string => steady(part, place).replaceAll('|', '\\|');
-  const lines = rows.map(
-    ({ seeded, line }) => `| ${seeded} | **${line.check}**: ${text(line.seen)} | ${text(line.mend ?? '')} |`,
-  );
-  return `${HEAD}${lines.join('\n')}\n`;
+  const fails = verdict === 'failure' ? '' : ' (nothing fails)';
+  return `| ${seeded} | **${check}**${fails}: ${text(seen)} | ${text(mend ?? '')} |`;
 }
 
 function steady(text: string, { installation, faulty }: Place): string {
@@ -41,9 +37,19 @@ function steady(text: string, { installation, faulty }: Place): string {
       .replaceAll(/\b(process|ps|slot|CONT) \d+/g, '$1 …')
       .replaceAll(/:\d{4,5}\b/g, ':…')
       .replaceAll(/[0-9a-f]{32}/g, '…')
+      .replaceAll(/\d+ of \d+ calls in the last \d+ min/g, '… of … calls in the last … min')
+      .replaceAll(/none of \d+ in the last \d+ min/g, 'none of … in the last … min')
+      .replaceAll(/\b\d+ d since/g, '… d since')
+      .replaceAll(/process \d+(\.\d+)? MiB/g, 'process … MiB')
       .replaceAll(/\b\d+(\.\d+)? (ms|s)\b/g, '… $2')
       .replaceAll(/(…[^ ]*\/)?…\/(?=[a-z])/g, '…/')
   );
+}
+
+/** The rows that are there, by what was seeded. */
+export function rowsBefore(): ReadonlyMap<string, string> {
+  const lines = existsSync(TABLE) ? readFileSync(TABLE, 'utf8').split('\n') : [];
+  return new Map(lines.flatMap((line) => (line.startsWith('| ') ? [[line.slice(2).split(' | ')[0] ?? '', line]] : [])));
 }
 
 /** Writes the table when it is not the one that is there. @returns whether it was. */

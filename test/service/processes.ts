@@ -96,3 +96,12 @@ export function verb(...args: string[]): Ran {
     timeout: 30_000,
   });
 }
+
+/** The same beside other work of this process. */
+export async function running(...args: string[]): Promise<Ran> {
+  const ran = program(...args);
+  const timer = setTimeout(() => ran.kill(), 60_000);
+  const status = await ran.ended();
+  clearTimeout(timer);
+  return { status: typeof status === 'number' ? status : null, stdout: ran.stdout, stderr: ran.stderr };
+}

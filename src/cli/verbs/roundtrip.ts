@@ -1,13 +1,24 @@
 import { randomBytes } from 'node:crypto';
-import { roundTrip, RoundTripError, type RoundTrip } from '../../api/index.ts';
+import { roundTripApart, RoundTripError, type RoundTrip } from '../../api/index.ts';
 import { parseCiphertext } from '../../cipher/index.ts';
-import { loadConfig, type ApiName, type ListenerConfig } from '../../config/index.ts';
+import { loadConfig, locateService, type ApiName, type ListenerConfig } from '../../config/index.ts';
+import { ControlClient } from '../../control/index.ts';
 import { CommandError, EXIT, UsageError, type Invocation } from '../command.ts';
 import { paints, plural } from '../format.ts';
 
 /** For one round trip, in milliseconds. */
 const DEADLINE_MS = 5_000;
+/** For the service's own word on why one failed, in milliseconds. */
+const ASK_MS = 2_000;
 const LARGEST = 64 << 20;
+
+interface Trouble {
+  readonly step?: string;
+  readonly status?: string;
+  readonly message: string;
+  /** Why the service cannot encrypt, where the call did not say. */
+  readonly reason?: string;
+}
 
 interface Outcome {
   readonly listener: string;
@@ -15,7 +26,7 @@ interface Outcome {
   readonly tls: boolean;
   readonly ok: boolean;
   readonly plaintextBytes: number;
-  readonly error?: { readonly step?: string; readonly status?: string; readonly message: string };
+  readonly error?: Trouble;
   readonly ciphertextBytes?: number;
   readonly keyId?: string;
   readonly encryptMs?: number;
@@ -31,7 +42,7 @@ export async function run(invocation: Invocation): Promise<number> {
   const size = sizeOf(invocation.option('size'));
   const outcomes: Outcome[] = [];
   for (const { listener, api } of trips) {
-    const outcome = await attempt(listener, api, randomBytes(size), flag('show'));
+    const outcome = await explained(configFile, await attempt(listener, api, randomBytes(size), flag('show')));
     outcomes.push(outcome);
     if (!json) print(describe(outcome, colour).join('\n'));
   }
@@ -64,7 +75,7 @@ function sizeOf(written: string | undefined): number {
 async function attempt(listener: ListenerConfig, api: ApiName, value: Buffer, show: boolean): Promise<Outcome> {
   const common = { listener: listener.name, api, tls: listener.tls !== undefined, plaintextBytes: value.length };
   try {
-    const trip = await roundTrip(listener, { api, plaintext: value, deadlineMs: DEADLINE_MS });
+    const trip = await roundTripApart(listener, { api, plaintext: value, deadlineMs: DEADLINE_MS });
     const same = trip.plaintext.equals(value);
     return {
       ...common,
@@ -82,6 +93,21 @@ async function attempt(listener: ListenerConfig, api: ApiName, value: Buffer, sh
   }
 }
 
+/**
+ * Why, in the words of the service, where the call does not say: on a connection with patience a call waits for the token or
+ * a key, and fails by its deadline.
+ */
+async function explained(configFile: string, outcome: Outcome): Promise<Outcome> {
+  const { error } = outcome;
+  if (error === undefined || error.message.includes('[KMS-')) return outcome;
+  try {
+    const { health } = await new ControlClient(locateService(configFile).controlSocket, ASK_MS).status();
+    return health.ok ? outcome : { ...outcome, error: { ...error, reason: health.reason } };
+  } catch {
+    return outcome;
+  }
+}
+
 function figures({ ciphertext, keyId, encryptMs, decryptMs }: RoundTrip) {
   return {
     ciphertextBytes: ciphertext.length,
@@ -96,7 +122,7 @@ function describe(outcome: Outcome, colour: boolean): string[] {
   const head = `${outcome.listener} (${outcome.tls ? 'TLS' : 'no TLS'}, ${outcome.api})`;
   const { keyId, ciphertextBytes, encryptMs, decryptMs, error } = outcome;
   if (error !== undefined) {
-    const mend = mendOf(error.message);
+    const mend = mendOf(error);
     return [`${head}: ${paint.bad('failed')}`, `  ${error.message}`, ...(mend === undefined ? [] : [`  -> ${mend}`])];
   }
   const lines = [
@@ -110,14 +136,18 @@ function describe(outcome: Outcome, colour: boolean): string[] {
 }
 
 /** What gRPC's own failures, which carry no code and no mend, mean for an operator. */
-function mendOf(message: string): string | undefined {
+function mendOf({ message, reason, status }: Trouble): string | undefined {
+  if (reason !== undefined) return `${status === 'DEADLINE_EXCEEDED' ? 'it waits for' : 'the service says'}: ${reason}`;
   if (message.includes('[KMS-')) return undefined;
+  if (status === 'client crashed') {
+    return 'run kms-plugin reload: what is served is not the certificate of its file; kms-plugin doctor says who listens there';
+  }
   if (/ENOENT|ECONNREFUSED/.test(message)) {
     return 'nobody listens there: start the service; if it ended, its log and kms-plugin doctor say why';
   }
   if (/EACCES|EPERM/.test(message)) return 'run the command as the user that runs the service';
   if (message.includes('DEADLINE_EXCEEDED')) {
-    return `no answer within ${DEADLINE_MS / 1000} s: a new connection waits for an HSM that is away (patience); kms-plugin status says what it waits for`;
+    return `no answer within ${DEADLINE_MS / 1000} s: the HSM or its client is slow; kms-plugin doctor looks at each part`;
   }
   return undefined;
 }

@@ -1,7 +1,8 @@
+import { X509Certificate } from 'node:crypto';
+import { shakeHandsApart } from '../../api/index.ts';
 import { credhubTakes, type ListenerConfig } from '../../config/index.ts';
 import type { Facts } from '../facts.ts';
 import { credhubPorts, credhubProcess, readProviders, type Provider } from '../look/credhub.ts';
-import { chainOf, shakeHands } from '../look/handshake.ts';
 import { socketName, tcpListens } from '../look/listening.ts';
 import { after, failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
 import { refusalOf } from './tls.ts';
@@ -91,10 +92,19 @@ async function connectionTroubles({ name, endpoint, host, ca }: Provider, facts:
         'add v1beta1 to its apis',
       ),
     ];
-  const seen = await shakeHands(endpoint, host, ca, facts.patient(HANDSHAKE_MS));
-  if (seen.certificate === undefined) return [unseen(`whether it trusts our certificate: ${seen.broken ?? ''}`)];
+  const seen = await shakeHandsApart({ socketPath: endpoint, host, ca, withinMs: facts.patient(HANDSHAKE_MS) });
+  if (seen.certificate === undefined)
+    return [unseen(`whether it trusts our certificate: ${seen.crashed ?? seen.broken ?? ''}`)];
   const refusal = refusalOf(seen, host);
-  if (refusal === undefined || credhubTakes(chainOf(seen.certificate), Buffer.from(ca), host, facts.around.now()))
+  if (
+    refusal === undefined ||
+    credhubTakes(
+      seen.certificate.chain.map((der) => new X509Certificate(der)),
+      Buffer.from(ca),
+      host,
+      facts.around.now(),
+    )
+  )
     return [];
   return [failure(`with its own ca and host (${host}) ${refusal.seen}`, refusal.mend)];
 }

@@ -1,7 +1,7 @@
 import { FAILURES, type FailureKind } from '../../errors/index.ts';
 import type { StatusReport } from '../../control/index.ts';
 import type { RecentError } from '../../recent/index.ts';
-import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
+import { after, failure, ok, unseen, warning, type Check, type Finding, type Mend } from '../types.ts';
 
 /** What a client met in the last hour, though all may look well: by code, with the keys that were asked for. */
 export const failedCalls: Check = {
@@ -26,10 +26,10 @@ interface Advice {
    * they do not. 'content': what was asked for is at fault, and stays so whatever the lines above say.
    */
   readonly about: 'state' | 'content';
-  readonly mend: string;
+  readonly mend: string | Mend;
 }
 
-const OVER = 'over, if nothing fails above; else mend that';
+const OVER = after('mend what fails above', "over, if no more come: the plugin's log says which were the last");
 
 /** A row for each kind of failure that a call can end in; docs/errors.md says more of each. */
 const ADVICE: Readonly<Record<Exclude<FailureKind, 'cancelled' | 'shutting-down' | 'foreign-ciphertext'>, Advice>> = {
@@ -112,6 +112,12 @@ const ADVICE: Readonly<Record<Exclude<FailureKind, 'cancelled' | 'shutting-down'
 const BY_CODE: ReadonlyMap<string, Advice> = new Map(
   Object.entries(ADVICE).map(([kind, advice]) => [FAILURES[kind as FailureKind].code, advice]),
 );
+/** What to do about a code that stays whatever the lines above say; undefined where those lines show the trouble itself. */
+export function adviceOnContent(code: string): string | Mend | undefined {
+  const advice = BY_CODE.get(code);
+  return advice?.about === 'content' ? advice.mend : undefined;
+}
+
 const NOT_LISTED: string = FAILURES['key-not-listed'].code;
 
 /** What still comes in the last minutes fails calls now; what has ceased is told, so that it can be looked into. */

@@ -1,6 +1,6 @@
 import { request } from 'node:http';
 import { AGAIN, seconds } from '../words.ts';
-import { ABOVE, failure, ok, unseen, warning, type Check } from '../types.ts';
+import { after, ABOVE, failure, ok, unseen, warning, type Check } from '../types.ts';
 
 const ASK_MS = 1_500;
 
@@ -37,11 +37,16 @@ export const healthPort: Check = {
       ];
     }
     if (live.status === 503) return [failure(`liveness: ${live.answer}`, ABOVE)];
-    if (ready.status === 503)
-      return [failure(`readiness: ${ready.answer ?? ''}`, 'mend what fails above; calls fail or wait meanwhile')];
+    if (ready.status === 503) return [failure(`readiness: ${ready.answer ?? ''}`, NOT_READY)];
     return [ok(`${shown}: live and ready`)];
   },
 };
+
+/** Calls fail though nothing else does: the HSM refuses some and does others. */
+const NOT_READY = after(
+  'mend what fails above; calls fail or wait meanwhile',
+  "the plugin's log says which calls fail (failed calls has their codes); where the HSM refuses them, the vendor's log says why",
+);
 
 interface Answer {
   readonly status?: number;

@@ -21,7 +21,7 @@ function examine(report: KeyReport): Finding[] {
     return found.map(({ problems }) => failure(`${name} cannot be used: ${problems.join('; ')}`, unfit(problems)));
   }
   return [
-    ...(problem === undefined ? [] : [ambiguous(name, report, problem)]),
+    ...(problem === undefined ? [] : [failure(`${name}: ${problem}`, refused(report, problem))]),
     ...found.flatMap((each) => [
       ok(described(name, each)),
       ...each.problems.map((text) => warning(`${name}: ${text}`, unfit([text]))),
@@ -46,9 +46,15 @@ function missing(state: KeyReport['state']): string {
     : `${restore}. It may leave the list only when nothing is under it any more: kms-plugin keys list says what proves that`;
 }
 
-function ambiguous(name: string, { found }: KeyReport, problem: string): Finding {
-  const ids = found.map(({ keyIds }) => keyIds[0] ?? 'none').join(', ');
-  return failure(`${name}: ${problem}`, `choose the one that encrypts with key_id (${ids}); both decrypt`);
+/** A key that is fit as such and must not encrypt: two of them, another one than before, or a token that has changed. */
+function refused({ found }: KeyReport, problem: string): string {
+  if (problem.includes('keys are labelled')) {
+    const ids = found.map(({ keyIds }) => keyIds[0] ?? 'none').join(', ');
+    return `choose the one that encrypts with key_id (${ids}); all of them decrypt`;
+  }
+  if (problem.includes('another one than this host knows'))
+    return "find out who made it, and restore the key of before from the HSM's backup; until then nothing is encrypted (docs/errors.md, KMS-3009)";
+  return unfit([problem]);
 }
 
 function unfit(problems: readonly string[]): string {
@@ -58,6 +64,8 @@ function unfit(problems: readonly string[]): string {
   if (text.includes('bits where')) return 'set size to what the key has, or list the key that was meant';
   if (/CKA_(EN|DE)CRYPT/.test(text))
     return "allow it with the HSM's own tool, or list a key that may encrypt and decrypt";
+  if (text.includes('no profile fits'))
+    return "see in the vendor's log why the HSM fails what it is tried with; docs/hsms.md says which token.profile its models need";
   return 'docs/hsms.md says what a key needs; kms-plugin keys inspect shows its attributes';
 }
 

@@ -1,7 +1,8 @@
 import { RoundTripError } from '../../api/index.ts';
 import { WRONG_VALUE, type TokenView, type Trip } from '../facts.ts';
 import { AGAIN } from '../words.ts';
-import { ABOVE, failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
+import { adviceOnContent } from './failed-calls.ts';
+import { ABOVE, failure, ok, unseen, warning, type Check, type Finding, type Mend } from '../types.ts';
 
 /** One random value through each listener and each of its APIs, as its client would send it. */
 export const roundTrips: Check = {
@@ -26,6 +27,7 @@ function examine({ listener, api, result }: Trip, view: TokenView, slow: boolean
   if (!(result instanceof RoundTripError))
     return failure(`${name}: ${result.message}`, 'mend the listener in the configuration');
   if (result.status === 'not called') return unseen(result.message, 'set tls.ca and tls.host to what CredHub has');
+  if (result.status === 'client crashed') return failure(`${name}: ${result.details}`, ABOVE);
   const health = view.by === 'nobody' ? undefined : view.health;
   if (result.status === 'DEADLINE_EXCEEDED') {
     // On a patient connection a call waits for the token, or for a key, instead of failing.
@@ -36,11 +38,13 @@ function examine({ listener, api, result }: Trip, view: TokenView, slow: boolean
   return failure(`${name}: ${result.message}`, health?.ok === false ? ABOVE : mendFor(result));
 }
 
-function mendFor({ status, message }: RoundTripError): string {
+function mendFor({ status, message }: RoundTripError): string | Mend {
   if (message.includes(WRONG_VALUE)) {
     return "stop clients from writing (stop CredHub): what is written now may be lost; the HSM or its client software gives wrong answers, see its vendor's log";
   }
   const code = /\[(KMS-\d+)\]/.exec(message)?.[1];
+  const known = code === undefined ? undefined : adviceOnContent(code);
+  if (known !== undefined) return known;
   const more = code === undefined ? '' : ` (docs/errors.md has ${code})`;
   switch (status) {
     case 'RESOURCE_EXHAUSTED':

@@ -39,7 +39,10 @@ async function examine(facts: Facts, listener: ListenerConfig): Promise<Finding[
   const connected = await connects(address, facts.patient(CONNECT_MS));
   if (connected !== 'connected') return [notConnected(shown, connected, facts, endpoint)];
 
-  const who = (await reached(facts.around.proc, address, facts.listenersAt(address), CONNECT_MS))?.processes ?? [];
+  const full = noneFree(listener, shown, facts, service);
+  if (full !== undefined) return [full];
+  const within = facts.patient(CONNECT_MS);
+  const who = (await reached(facts.around.proc, address, facts.listenersAt(address), within))?.processes ?? [];
   const plugin = await facts.pluginProcess();
   const [listening] = who;
   if (service.kind === 'stuck') {
@@ -58,6 +61,15 @@ async function examine(facts: Facts, listener: ListenerConfig): Promise<Finding[
   const troubles = endpoint.kind === 'path' ? modeTroubles(listener, endpoint.path, shown) : [];
   const by = who.map(({ pid }: Process) => `process ${pid}`).join(' and ');
   return troubles.length > 0 ? troubles : [ok(`${shown} answers (${by === '' ? AS_OTHERS : by} listens)`)];
+}
+
+/** The next connection is closed at once: what doctor and clients try fails, each in its own words. */
+function noneFree({ name }: ListenerConfig, shown: string, { config }: Facts, service: Service): Finding | undefined {
+  if (service.kind !== 'up' || config === undefined) return undefined;
+  const open = service.status.listeners.find((each) => each.name === name)?.connections ?? 0;
+  if (open < config.limits.connections) return undefined;
+  const seen = `${shown} takes no further connection: ${open} are open, as many as limits.connections allows`;
+  return failure(seen, 'see who has them (ss -xp); raise limits.connections only if they belong there');
 }
 
 const AS_OTHERS = 'a process that this user may not look at';

@@ -1,13 +1,15 @@
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { shakeHandsApart, type Handshake } from '../../api/index.ts';
 import { credhubTakes, type ListenerConfig, type ListenerTls } from '../../config/index.ts';
 import type { Facts } from '../facts.ts';
-import { chainOf, shakeHands, type Handshake } from '../look/handshake.ts';
 import { addressOf, socketName } from '../look/listening.ts';
-import { failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
-import { RELOAD } from '../words.ts';
+import { ABOVE, failure, ok, unseen, warning, type Check, type Finding } from '../types.ts';
+import { AGAIN, RELOAD } from '../words.ts';
 
 const HANDSHAKE_MS = 2_000;
+/** The file is good, since the configuration is checked first: what is served is another certificate. */
+const UNREADABLE = `${RELOAD}: its file has another certificate by now; if it is served then too, see who listens there (ss -xlp)`;
 const WARN_MS = 30 * 86_400_000;
 
 /** For each listener with TLS: the handshake that CredHub would make, and what it would say. */
@@ -28,11 +30,24 @@ async function examine(facts: Facts, listener: ListenerConfig): Promise<Finding[
   }
   const target = addressOf(socketName(endpoint));
   const ca = readFileSync(settings.caFile);
-  const seen = await shakeHands(target, settings.host, ca, facts.patient(HANDSHAKE_MS));
-  if (seen.certificate === undefined) return [broken(name, seen)];
+  const seen = await shakeHandsApart({
+    socketPath: target,
+    host: settings.host,
+    ca,
+    withinMs: facts.patient(HANDSHAKE_MS),
+  });
+  if (seen.certificate === undefined) return [broken(name, seen, facts.isSlow)];
   const refusal = refusalOf(seen, settings.host);
   const outdated = isOutdated(seen, settings);
-  if (refusal !== undefined && credhubTakes(chainOf(seen.certificate), ca, settings.host, facts.around.now())) {
+  if (
+    refusal !== undefined &&
+    credhubTakes(
+      seen.certificate.chain.map((der) => new X509Certificate(der)),
+      ca,
+      settings.host,
+      facts.around.now(),
+    )
+  ) {
     const trouble = `${name}: CredHub's client takes the certificate, and Node.js does not (${seen.refused ?? ''})`;
     return [warning(`${trouble}: roundtrip and this round trip fail`, 'see what the configuration check says of it')];
   }
@@ -42,7 +57,7 @@ async function examine(facts: Facts, listener: ListenerConfig): Promise<Finding[
       : refusal.mend;
     return [failure(`${name}: ${refusal.seen}`, mend)];
   }
-  const until = new Date(seen.certificate.valid_to);
+  const until = new Date(seen.certificate.validTo);
   const good = `${name}: ${seen.protocol ?? 'TLS'}, the certificate names ${settings.host}, ca trusts it, valid until ${until.toISOString().slice(0, 10)}`;
   const left = until.getTime() - facts.around.now().getTime();
   return [
@@ -54,12 +69,15 @@ async function examine(facts: Facts, listener: ListenerConfig): Promise<Finding[
   ];
 }
 
-function broken(name: string, { broken: why }: Handshake): Finding {
+function broken(name: string, { broken: why, late, crashed }: Handshake, slow: boolean): Finding {
+  if (crashed !== undefined) return failure(`${name}: ${crashed}: CredHub would refuse it`, UNREADABLE);
+  if (late && slow) return warning(`${name}: no TLS handshake (${why ?? ''}), on a slow host`, AGAIN);
   if (/ENOENT|ECONNREFUSED/.test(why ?? '')) return unseen(`${name}: nobody listens`);
-  return failure(
-    `${name}: no TLS handshake (${why ?? 'no certificate'})`,
-    'if the socket is at fault, mend that first; else restart the service and look at its log',
-  );
+  return failure(`${name}: no TLS handshake (${why ?? 'no certificate'})`, {
+    first: ABOVE.first,
+    alone:
+      "the plugin's log says why; another program may listen there (ss -xlp), and a slow host may be late: run doctor again",
+  });
 }
 
 /** What CredHub (grpc-java, the Java runtime's own trust manager) says to such a certificate. */
@@ -74,7 +92,7 @@ export function refusalOf(
     case 'CERT_HAS_EXPIRED':
       return {
         seen: says(
-          `it, or its ca, has run out (${certificate?.valid_to ?? ''})`,
+          `it, or its ca, has run out (${certificate?.validTo ?? ''})`,
           'PKIX path validation failed: validity check failed',
         ),
         mend: `renew the certificate, then ${RELOAD}`,
@@ -82,7 +100,7 @@ export function refusalOf(
     case 'CERT_NOT_YET_VALID':
       return {
         seen: says(
-          `it, or its ca, begins later (${certificate?.valid_from ?? ''})`,
+          `it, or its ca, begins later (${certificate?.validFrom ?? ''})`,
           'PKIX path validation failed: validity check failed',
         ),
         mend: "set this host's clock, or make the certificate again",
@@ -90,7 +108,7 @@ export function refusalOf(
     case 'ERR_TLS_CERT_ALTNAME_INVALID':
       return {
         seen: says(
-          `it does not name ${host} (${certificate?.subjectaltname ?? 'no subject alternative name'})`,
+          `it does not name ${host} (${certificate?.subjectAltName ?? 'no subject alternative name'})`,
           `No subject alternative DNS name matching ${host} found`,
         ),
         mend: `make the certificate with the DNS subject alternative name ${host}, or set host to a name that it has, here and in CredHub`,

@@ -34,13 +34,13 @@ function steady(text: string, { installation, faulty }: Place): string {
       // A token process that has not reached the token yet calls it as the configuration does.
       .replaceAll('partition label "', 'partition "')
       .replaceAll(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, '…')
+      .replaceAll(/process \d+(\.\d+)? MiB/g, 'process … MiB')
       .replaceAll(/\b(process|ps|slot|CONT) \d+/g, '$1 …')
       .replaceAll(/:\d{4,5}\b/g, ':…')
       .replaceAll(/[0-9a-f]{32}/g, '…')
       .replaceAll(/\d+ of \d+ calls in the last \d+ min/g, '… of … calls in the last … min')
       .replaceAll(/none of \d+ in the last \d+ min/g, 'none of … in the last … min')
       .replaceAll(/\b\d+ d since/g, '… d since')
-      .replaceAll(/process \d+(\.\d+)? MiB/g, 'process … MiB')
       .replaceAll(/\b\d+(\.\d+)? (ms|s)\b/g, '… $2')
       .replaceAll(/(…[^ ]*\/)?…\/(?=[a-z])/g, '…/')
   );

@@ -115,7 +115,7 @@ describe('verbs while the service runs', () => {
     assert.match(stdout, /^active +key-2026 +[0-9a-f]{32} +AES-256/m);
     assert.match(
       stdout,
-      /^decrypt +key-2024 .*\n +CredHub: keep it: .*plugin -> internal provider -> plugin\n +kube-apiserver: keep it: .*etcd$/m,
+      /^decrypt +key-2024 .*\n +this host has not encrypted with it\. If it is new: .*\n +CredHub: keep it: .*plugin -> internal provider -> plugin\n +kube-apiserver: keep it: .*etcd$/m,
     );
     const keys = json<(KeyReport & { dropping?: string })[]>('keys', 'list');
     assert.deepEqual(

@@ -23,7 +23,8 @@ export interface KeysAnswer {
 export function askKeys(configFile: string): Promise<KeysAnswer> {
   return whenDown<KeysAnswer>(
     async (client) => {
-      const { keys, health, listeners } = await client.status();
+      const keys = await client.keys();
+      const { health, listeners } = await client.status();
       return { keys, listeners, trouble: health.availability === 'ready' ? undefined : health.reason };
     },
     (config) =>

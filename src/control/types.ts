@@ -68,7 +68,8 @@ export interface PinsCleared {
 /** What the running service does for the control socket. */
 export interface ControlHandlers {
   status(): StatusReport;
-  keys(): readonly KeyReport[];
+  /** The listed keys, after a search of the token now where it can be had. */
+  keys(): Promise<readonly KeyReport[]>;
   /** Makes a key that the token lacks, listed or not. */
   createKey(label: string): Promise<CreatedKey>;
   /** Looks on the token for the keys under a label, listed or not. */

@@ -85,11 +85,13 @@ export class KeyTable {
   /** Takes what the token shows. @returns whether anything is new, the configuration included. */
   take(keys: readonly TokenKey[]): boolean {
     if (keys === this.#seen) return false;
+    const isSame = this.#seen !== undefined && JSON.stringify(keys) === JSON.stringify(this.#seen);
     this.#seen = keys;
     this.#listed = listedKeys(this.#config.keys, keys);
     this.#byId = byId(this.#listed);
     this.#choose();
-    this.#remember();
+    // A search that finds what was there before has nothing to remember, and says nothing twice.
+    if (!isSame) this.#remember();
     return true;
   }
 

@@ -21,6 +21,8 @@ export interface KeyringOptions {
   readonly config: Config;
   readonly stateDir: string;
   readonly log: Log;
+  /** How often keys that were all found are looked for again, in milliseconds; a minute by default. */
+  readonly lookMs?: number;
 }
 
 /** How long the keyring's own searches may take, in milliseconds. */
@@ -60,6 +62,7 @@ export class HsmKeyring implements Keyring {
       search: () => this.#search.now(ownCall(OWN_CALL_MS)),
       create: (label) => this.createKey(label, ownCall(OWN_CALL_MS), 'configuration'),
       isThere: (config) => this.#table.found(config).length > 0,
+      ...(options.lookMs === undefined ? {} : { lookMs: options.lookMs }),
     });
     this.#table = new KeyTable({
       config: options.config,
@@ -167,6 +170,12 @@ export class HsmKeyring implements Keyring {
     return this.#table.config.keys.map((config) => keyReport(config, this.#table, this.#sources));
   }
 
+  /** The same after a search of now; as they were found last where the token cannot be searched within that call. */
+  async searchedKeys(call: Call): Promise<readonly KeyReport[]> {
+    await this.#search.now(call).catch(() => undefined);
+    return this.keys();
+  }
+
   /** What an operator should look at, for status. */
   warnings(): readonly string[] {
     return keyWarnings(this.#table, this.#ivs);
@@ -248,7 +257,7 @@ export class HsmKeyring implements Keyring {
     if (isReady && !(sealing instanceof KmsError)) {
       this.#cipher.keepReady({ keyId: sealing.keyId, token: sealing.key.token });
     }
-    this.#missing.look(isReady ? this.#table.absent() : []);
+    this.#missing.look(isReady ? this.#table.absent() : undefined);
     for (const listener of [...this.#listeners]) listener();
   }
 

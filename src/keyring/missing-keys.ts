@@ -6,6 +6,8 @@ import type { KeyMemory } from './key-memory.ts';
 
 /** How often a listed key that is not there is looked for, in milliseconds: another host may be making it. */
 const SEARCH_MS = 5_000;
+/** How often listed keys are looked for that were all found, in milliseconds, and up to a quarter longer by chance. */
+const LOOK_MS = 60_000;
 /** A key is made after a pause of up to so many milliseconds: hosts that were started together rarely make two then. */
 const CREATE_JITTER_MS = 1_000;
 /** How long after a key was made the token is searched for another of the same moment, in milliseconds. */
@@ -19,9 +21,14 @@ export interface MissingKeysOptions {
   readonly create: (label: string) => Promise<unknown>;
   /** Whether a key under that entry's label was found meanwhile. */
   readonly isThere: (config: KeyConfig) => boolean;
+  /** `LOOK_MS`, or less for a test. */
+  readonly lookMs?: number;
 }
 
-/** Looks again and again for listed keys that the token does not hold, and makes the one that `create: true` allows. */
+/**
+ * Looks again and again for listed keys, more often while the token does not hold all of them, and makes the one that
+ * `create: true` allows.
+ */
 export class MissingKeys {
   readonly #options: MissingKeysOptions;
   #timer: NodeJS.Timeout | undefined;
@@ -29,6 +36,8 @@ export class MissingKeys {
   #creation: Promise<void> | undefined;
   #createAgainAt = 0;
   #wanted: readonly KeyConfig[] = [];
+  /** The timer is the one for keys that were all found: changes of the token's state do not put it off. */
+  #isRound = false;
   #closed = false;
 
   constructor(options: MissingKeysOptions) {
@@ -47,15 +56,21 @@ export class MissingKeys {
     return create && keyId === undefined && isFree;
   }
 
-  /** @param missing - entries that the token holds no key for; none, also while the token is away, ends the looking. */
-  look(missing: readonly KeyConfig[]): void {
+  /** @param missing - entries that the token holds no key for; undefined, while the token is away, ends the looking. */
+  look(missing: readonly KeyConfig[] | undefined): void {
+    const isRound = missing?.length === 0;
+    this.#wanted = missing ?? [];
+    if (isRound && this.#isRound && this.#timer !== undefined && !this.#closed) return;
     clearTimeout(this.#timer);
-    this.#wanted = missing;
-    if (this.#closed || missing.length === 0) return;
-    this.#createOne(missing);
+    this.#timer = undefined;
+    this.#isRound = isRound;
+    if (this.#closed || missing === undefined) return;
+    if (!isRound) this.#createOne(missing);
+    const pause = isRound ? (this.#options.lookMs ?? LOOK_MS) * (1 + Math.random() / 4) : SEARCH_MS;
     this.#timer = setTimeout(() => {
+      this.#timer = undefined;
       this.#options.search().catch(() => this.look(this.#wanted));
-    }, SEARCH_MS);
+    }, pause);
     this.#timer.unref();
   }
 

@@ -5,7 +5,10 @@ import { createToken, type Token, type TokenOptions } from '../token/index.ts';
 
 /** The keyring as its owner has it; `close` closes the token with it. */
 export type OwnedKeyring = Keyring &
-  Pick<HsmKeyring, 'start' | 'reload' | 'createKey' | 'inspect' | 'warnings' | 'dataKeys' | 'ivCount' | 'close'>;
+  Pick<
+    HsmKeyring,
+    'start' | 'reload' | 'createKey' | 'inspect' | 'searchedKeys' | 'warnings' | 'dataKeys' | 'ivCount' | 'close'
+  >;
 
 /** The rooms on the HSM's side; tests put others in their place. */
 export interface Parts {

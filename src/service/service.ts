@@ -24,6 +24,9 @@ import { statusReport } from './status.ts';
 /** A little less than a verb waits, so that it hears what went wrong. */
 const CALL_MS = CLIENT_DEADLINE_MS - 500;
 
+/** How long `keys list` waits for a search: a token that is away is told by its state. */
+const SEARCH_MS = 2_500;
+
 /** Kept back from the time for calls in flight, to close the token and the log in. */
 const CLOSING_MS = 500;
 
@@ -184,7 +187,7 @@ export class Service {
     const { stateDir } = this.#configuration.running;
     return {
       status: () => this.#status(),
-      keys: () => this.#keyring.keys(),
+      keys: () => this.#keyring.searchedKeys(ownCall(SEARCH_MS)),
       createKey: async (label) => {
         const key = await this.#keyring.createKey(label, ownCall(CALL_MS));
         return { label, listed: this.#configuration.running.keys.some((each) => each.label === label), key };

@@ -83,7 +83,7 @@ export function fakeHandlers(overrides: Partial<ControlHandlers> = {}) {
   const asked: unknown[] = [];
   const handlers: ControlHandlers = {
     status: () => STATUS,
-    keys: () => [KEY],
+    keys: () => Promise.resolve([KEY]),
     createKey: (label) => {
       asked.push(['createKey', label]);
       return Promise.resolve(CREATED);

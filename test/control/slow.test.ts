@@ -20,7 +20,7 @@ const REQUEST = 'GET /v1/keys HTTP/1.1\r\nhost: localhost\r\n\r\n';
 it('answers beside those who send nothing, half a request, or do not read their answers, and closes them', async () => {
   // More than the buffers of a Unix socket take.
   const keys = Array.from({ length: 10_000 }, () => KEY);
-  const { handlers } = fakeHandlers({ keys: () => keys });
+  const { handlers } = fakeHandlers({ keys: () => Promise.resolve(keys) });
   const server = createControlServer(handlers, fakeLog().log);
   const socket = path.join(directory, 'control.sock');
   server.listen(socket);

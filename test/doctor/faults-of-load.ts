@@ -1,8 +1,6 @@
 /** Faults of clients that ask for much, and of an HSM that gives what no HSM may give. */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { mkdirSync, rmSync, symlinkSync } from 'node:fs';
-import { createConnection } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { keyOf, type Raw } from '../config/fixtures.ts';
 import type { Faults } from '../module/index.ts';
@@ -142,25 +140,6 @@ export const FAULTS_OF_LOAD: readonly Fault[] = [
       place.faulty.control({});
     },
     undo: (place) => place.restart(),
-  },
-  {
-    seeded: 'as many connections as limits.connections allows',
-    check: 'socket',
-    names: /credhub\.sock takes no further connection: 8 are open, as many as limits\.connections allows/,
-    mend: /see who has them \(ss -xp\)/,
-    never: /restart/,
-    seed: async (place) => {
-      await place.restart(withLimits({ connections: 8 }));
-      await place.well();
-      const open = Array.from({ length: 8 }, () => createConnection(place.at('run/credhub.sock')));
-      place.atEnd(() => open.forEach((connection) => connection.destroy()));
-      await Promise.all(open.map((connection) => once(connection, 'connect')));
-      await place.until(({ listeners }) => listeners[0]?.connections === 8);
-    },
-    undo: async (place) => {
-      await place.endHelpers();
-      await place.restart();
-    },
   },
   {
     seeded: 'an audit trail that cannot be written',

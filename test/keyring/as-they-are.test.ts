@@ -201,6 +201,33 @@ test('a key that was replaced under the active label does not encrypt until key_
   assert.equal(idOf(await later.encrypt(Buffer.alloc(1))), keyId);
 });
 
+describe('a key to decrypt that is deleted while it is listed', () => {
+  const problem = (host: Host): string | undefined => host.keyring.keys()[1]?.problem;
+
+  test('is missing after the next look, in report, warnings and log', async () => {
+    await bench.hsm.makeKey('brief');
+    const host = await bench.readyHost({ keys: [{ label: 'active' }, { label: 'brief' }], lookMs: 200 });
+    assert.equal(problem(host), undefined);
+    await bench.hsm.destroyKey('brief');
+    for (let waited = 0; problem(host) === undefined; waited += 50) {
+      assert.ok(waited < 20_000, 'it was not looked for');
+      await sleep(50);
+    }
+    assert.equal(host.keyring.keys()[1]?.found.length, 0);
+    assert.ok(host.keyring.warnings().some((warning) => warning.includes('"brief"')));
+    assert.ok(host.log.lines.some(({ message }) => message.includes('"brief"')));
+    await host.encrypt(Buffer.alloc(1));
+  });
+
+  test('is missing at once for somebody who asks', async () => {
+    await bench.hsm.makeKey('asked');
+    const host = await bench.readyHost({ keys: [{ label: 'active' }, { label: 'asked' }] });
+    assert.equal((await host.keyring.searchedKeys(ownCall(10_000)))[1]?.problem, undefined);
+    await bench.hsm.destroyKey('asked');
+    assert.notEqual((await host.keyring.searchedKeys(ownCall(10_000)))[1]?.problem, undefined);
+  });
+});
+
 describe('create: true', () => {
   const generated = (): number => bench.faulty.counts().calls.C_GenerateKey;
   const made = (host: Host): Promise<unknown> => host.encrypt(Buffer.alloc(1), 4_000).catch((error: unknown) => error);

@@ -28,6 +28,9 @@ class FakeOwnedKeyring extends FakeKeyring implements OwnedKeyring {
     if (label === 'reject') void Promise.reject(new Error('not waited for'));
     return Promise.resolve(CREATED.key);
   }
+  searchedKeys(): Promise<readonly KeyReport[]> {
+    return Promise.resolve(this.keys());
+  }
   inspect(): Promise<KeyReport> {
     return Promise.resolve(KEY);
   }

@@ -207,9 +207,27 @@ export class Partition {
   async search(queries: readonly KeyQuery[]): Promise<void> {
     const search = ++this.#searches;
     const keys = await this.#onAnchor((pool) => this.#searchAndTry(queries, pool));
+    await this.#confirmGone(queries, keys);
     if (search < this.#latest) return;
     this.#latest = search;
     this.#keys = keys;
+  }
+
+  /**
+   * A session that died unnoticed finds nothing: a key that was found before is gone only when another session does not find
+   * it either. Throws CkrError, PartitionError where the two differ.
+   */
+  async #confirmGone(queries: readonly KeyQuery[], found: readonly FoundKey[]): Promise<void> {
+    const holds = (keys: readonly FoundKey[], label: string): boolean =>
+      keys.some(({ key }) => key.isKey && key.label === label);
+    for (const query of queries) {
+      if (!holds(this.#keys, query.label) || holds(found, query.label)) continue;
+      const again = await this.pool.use((session) =>
+        Promise.resolve(keysUnder({ module: this.module, anchor: session.handle }, query)),
+      );
+      if (again.aes > 0)
+        throw new PartitionError(`one session finds the key "${query.label}" and another one does not`);
+    }
   }
 
   /**

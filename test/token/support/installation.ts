@@ -35,6 +35,8 @@ export interface Wishes {
   readonly killAfterMs?: number;
   /** Another host's or an earlier run's state; a new directory by default. */
   readonly stateDir?: string;
+  /** How often keys that were all found are looked for again, in milliseconds. */
+  readonly lookMs?: number;
 }
 
 /** One plugin's keyring and token, and its log. */
@@ -121,7 +123,13 @@ export class Hosts {
       log,
       ...(wishes.killAfterMs === undefined ? {} : { killAfterMs: wishes.killAfterMs }),
     });
-    const keyring = createKeyring({ token, config, stateDir, log });
+    const keyring = createKeyring({
+      token,
+      config,
+      stateDir,
+      log,
+      ...(wishes.lookMs === undefined ? {} : { lookMs: wishes.lookMs }),
+    });
     let closed = false;
     const host: Host = {
       token,

@@ -25,7 +25,7 @@ const FAULTS = Object.values(GROUPS).flat();
 /** What is seeded under a running service is named within this time, in milliseconds, and without a restart. */
 const NAMED_MS = 60_000;
 
-/** A host far busier than this test makes it proves nothing: doctor says so itself. A fault is seeded again there, then left out. */
+/** A host far busier than this test makes it proves nothing: doctor says so itself. A fault is left out there. */
 const OVERRUN = { load: 8 * availableParallelism(), slowness: 10 };
 const ATTEMPTS = 2;
 const skipped = new Set<string>();
@@ -105,8 +105,10 @@ describe('doctor on a busy host', { concurrency: Object.keys(GROUPS).length }, (
               await name(place, fault);
               return;
             } catch (error) {
-              if (!isOverrun()) throw error;
-              if (left === 1) {
+              // Once more in any case: a moment without the processor is no answer of doctor's. A wrong name comes twice.
+              if (left > 1) t.diagnostic(`seeded once more: ${(error as Error).message}`);
+              else if (!isOverrun()) throw error;
+              else {
                 skipped.add(fault.seeded);
                 t.skip(
                   `this host is ${Math.round(slowest)} times slower than an idle one: ${(error as Error).message}`,
